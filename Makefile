@@ -1,0 +1,56 @@
+# The README's commands, and the ones of a working day. Thin: what they do stands in Python.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev bench smoke test lint report charts lock clean
+
+help:  ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: Python has no venv; install it: apt-get install python3-venv" >&2; exit 6; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed: make PYTHON=python3.11" >&2; exit 6; }
+	@echo "setting up .venv (once)" >&2
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed requirements-dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+setup: .venv/.installed  ## install what `make bench` needs (done by itself the first time)
+
+setup-dev: .venv/.installed-dev  ## also what `make test` and `make lint` need
+
+bench: .venv/.installed  ## measure four variants on six endpoints, draw the report (under 6 minutes)
+	@$(BIN)/gatebench run quick $(ARGS)
+
+smoke: .venv/.installed  ## the same in 45 seconds: shows that it works, supports no claim
+	@$(BIN)/gatebench run quick --repeats 1 --duration 1 $(ARGS)
+
+test: .venv/.installed-dev  ## run the tests
+	@$(BIN)/pytest $(ARGS)
+
+lint: .venv/.installed-dev  ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+report: .venv/.installed  ## rebuild a report: make report RUN=results/NAME (the newest unless told)
+	@$(BIN)/gatebench report $(RUN)
+
+charts: .venv/.installed  ## each chart as a picture: make charts RUN=results/NAME ARGS='--format svg'
+	@$(BIN)/gatebench charts $(RUN) $(ARGS)
+
+lock:  ## pin the newest versions that fit, with hashes and no index address (needs uv)
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11 --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean:  ## remove what was installed and cached; results stay
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
