@@ -1,0 +1,99 @@
+"""Resources by second. In: how to find the server's and the generator's processes. Out: Samples of whole trees.
+
+A thread of its own, of low priority (niceness is a thread's on Linux), so that sampling never delays what it watches.
+Context switches are summed over all tasks: the process-wide figure shows the main thread only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import psutil
+
+from harness.recording import Sample
+
+Trees = Mapping[str, Callable[[], Iterable[psutil.Process]]]
+
+
+class Sampler:
+    """Samples each full second from `origin` on, until closed. samples: what it saw, in order."""
+
+    def __init__(self, trees: Trees, cpus: frozenset[int], origin: float) -> None:
+        self.samples: list[Sample] = []
+        self._trees = trees
+        self._cpus = cpus
+        self._origin = origin
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+        self._thread.start()
+
+    def close(self) -> list[Sample]:
+        self._ended.set()
+        self._thread.join()
+        return self.samples
+
+    def _run(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        before: dict[str, tuple[float, int]] = {}
+        second = 0
+        while not self._ended.wait(max(self._origin + second - time.monotonic(), 0)):
+            for who, find in self._trees.items():
+                totals, sample = _tree(who, second - 1, find())
+                if who in before and second:
+                    cpu_s, switches = (max(now - then, 0) for now, then in zip(totals, before[who], strict=True))
+                    self.samples.append(sample.model_copy(update={"cpu_s": cpu_s, "switches": int(switches)}))
+                before[who] = totals
+            busy, steal = _machine(self._cpus)
+            if "machine" in before and second:
+                spent = max(busy - before["machine"][0], 0)
+                stolen = max(steal - before["machine"][1], 0) / 1e6
+                self.samples.append(Sample(second=second - 1, who="machine", cpu_s=spent, steal_s=stolen))
+            before["machine"] = (busy, steal)
+            second += 1
+
+
+def _tree(who: str, second: int, processes: Iterable[psutil.Process]) -> tuple[tuple[float, int], Sample]:
+    """Totals so far (CPU seconds, switches) and what the tree holds now."""
+    cpu_s, switches, rss, threads, descriptors, count = 0.0, 0, 0, 0, 0, 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess), process.oneshot():
+            times = process.cpu_times()
+            cpu_s += times.user + times.system
+            rss += process.memory_info().rss
+            threads += process.num_threads()
+            descriptors += process.num_fds()
+            switches += _switches(process.pid)
+            count += 1
+    held = {"rss_mb": rss / 1e6, "threads": threads, "descriptors": descriptors, "processes": count}
+    return (cpu_s, switches), Sample.model_validate({"second": max(second, 0), "who": who, **held})
+
+
+def _switches(pid: int) -> int:
+    """Context switches of all tasks of a process so far."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").glob("*/status"):
+        with contextlib.suppress(OSError):
+            lines = task.read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+    return total
+
+
+def _machine(cpus: frozenset[int]) -> tuple[float, int]:
+    """Busy seconds of these CPUs so far, whoever used them, and stolen µs."""
+    every = psutil.cpu_times(percpu=True)
+    mine = [times for cpu, times in enumerate(every) if cpu in cpus]
+    busy = sum(times.user + times.system + times.nice + times.softirq + times.irq for times in mine)
+    return busy, int(sum(times.steal for times in mine) * 1e6)
+
+
+def unique_mb(processes: Iterable[psutil.Process]) -> float | None:
+    """Memory that would be freed if the tree ended (USS), in MB; it costs some ms, so once a Trial."""
+    try:
+        return sum(process.memory_full_info().uss for process in processes) / 1e6
+    except psutil.Error:
+        return None
