@@ -1,0 +1,384 @@
+"""What a Trial's numbers must obey. In: a Recording. Out: a Verdict: VALID, SUSPECT or VOID, and what limited it.
+
+Pure. `evidence()` reduces a Recording to the few numbers that the laws speak of; CEILINGS and LAWS, the tables at the
+end, hold every law and gate, one function and one row each. An overloaded server is a finding, never VOID: only a
+broken instrument, a broken law or a dead server is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from harness.histogram import Histogram, samples_needed
+from harness.recording import HUB, Recording
+
+VALID, SUSPECT, VOID = "VALID", "SUSPECT", "VOID"
+
+AT_LIMIT = 0.85  # a ceiling explains a throughput that comes this near
+SERVED = 0.98  # an open load is served when this share of what was offered completes in the window
+WAIT_TOLERANCE_S = 0.002  # PROOFS: R ≥ the declared wait, tolerance 2 ms
+LATE_S = 0.050
+
+
+class Verdict(NamedTuple):
+    """name: VALID, SUSPECT or VOID. limited_by: one of DESIGN's nine words. reason: the sentence."""
+
+    name: str
+    limited_by: str
+    reason: str
+
+
+class Ceiling(NamedTuple):
+    """An upper bound of the throughput, and the law behind it in one sentence. name: the word for `limited_by`."""
+
+    name: str
+    rps: float
+    sentence: str
+
+
+class Violation(NamedTuple):
+    """A law that does not hold, or a gate that closed."""
+
+    verdict: str
+    limited_by: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The numbers of one Trial's window. Times in seconds, rates a second; None = not measured."""
+
+    closed: bool
+    warm: bool  # the window has a warm-up before it
+    level: float
+    window_s: float
+    throughput_rps: float
+    offered: int
+    completed: int
+    failed: int
+    timed_out: int
+    unfinished: int
+    response_mean_s: float | None
+    response: dict[float, float]  # quantile → seconds; only those that have enough samples to be printed
+    service_min_s: float | None
+    lateness: dict[float, float]
+    lag: dict[float, float]
+    started_late: int
+    not_started: int
+    all_offered: int
+    blocked_p50_s: float
+    slots: int | None
+    wait_s: float
+    pool: int | None
+    pool_s: float
+    connections: int
+    server_cores: int
+    server_cpu_cores: float | None
+    generator_cpu_cores: float | None
+    other_cpu_cores: float | None  # used by anybody else, on the CPUs of the server and the generator
+    steal_cores: float | None
+    listen_overflows: int
+    outcome: str
+    outcome_reason: str
+    counts_add_up: bool
+
+    @property
+    def cpu_s_per_request(self) -> float:
+        if self.server_cpu_cores is None or not self.throughput_rps:
+            return 0.0
+        return self.server_cpu_cores / self.throughput_rps
+
+    @property
+    def bad_share(self) -> float:
+        return (self.failed + self.timed_out + self.unfinished) / self.offered if self.offered else 0.0
+
+
+QUANTILES = (0.5, 0.9, 0.99)
+
+
+def evidence(recording: Recording) -> Evidence:
+    """Reduces a Recording to what the laws speak of. Only whole calls count: rows named as an endpoint of the mix."""
+    trial, scenario = recording.trial, recording.trial.scenario
+    primary = list(dict.fromkeys(part.endpoint for part in scenario.mix))
+    counts = [recording.counts(name) for name in primary]
+    whole = Histogram.merged(recording.histogram(name, "response") for name in primary)
+    service = Histogram.merged(recording.histogram(name, "service") for name in primary)
+    lateness = Histogram.merged(recording.histogram(name, "lateness") for name in primary)
+    blocked = Histogram.merged(recording.histogram(name, "blocked") for name in primary)
+    lag = recording.histogram(HUB, "lag")
+    every = range(scenario.duration_s)
+    weight = sum(part.weight for part in scenario.mix)
+    budget = recording.head.subject.budget
+    pool = budget.get("db_connections")
+    pool_s = sum(part.weight * part.pool_s for part in scenario.mix) / weight
+    return Evidence(
+        closed=scenario.arrivals == "closed",
+        warm=scenario.warmup_s > 0,
+        level=trial.level,
+        window_s=len(recording.window),
+        throughput_rps=sum(recording.throughput_rps(name) for name in primary),
+        offered=sum(count.offered for count in counts),
+        completed=sum(count.completed for count in counts),
+        failed=sum(count.failed for count in counts),
+        timed_out=sum(count.timed_out for count in counts),
+        unfinished=sum(count.unfinished for count in counts),
+        response_mean_s=whole.mean_us / 1e6 if whole.n else None,
+        response={q: value for q, value in _quantiles_s(whole).items() if whole.n >= samples_needed(q)},
+        service_min_s=int(service.values_us[0]) / 1e6 if service.n else None,
+        lateness=_quantiles_s(lateness),
+        lag=_quantiles_s(lag),
+        started_late=recording.end.started_late,
+        not_started=recording.end.not_started,
+        all_offered=sum(recording.counts(name, every).offered for name in primary),
+        blocked_p50_s=blocked.quantile_us(0.5) / 1e6 if blocked.n else 0.0,
+        slots=recording.head.subject.slots,
+        wait_s=scenario.wait_s,
+        pool=int(pool) if isinstance(pool, int | float) and pool_s else None,
+        pool_s=pool_s,
+        connections=scenario.connections,
+        server_cores=max(len(recording.head.server_cpus), 1),
+        server_cpu_cores=_cores(recording, "server"),
+        generator_cpu_cores=_cores(recording, "generator"),
+        other_cpu_cores=_others(recording),
+        steal_cores=_per_second([sample.steal_s or 0.0 for sample in recording.of("machine")]),
+        listen_overflows=recording.end.kernel.get("ListenOverflows", 0),
+        outcome=recording.end.outcome,
+        outcome_reason=recording.end.reason,
+        counts_add_up=all(recording.counts(name, every).add_up for name in recording.names),
+    )
+
+
+def _quantiles_s(histogram: Histogram) -> dict[float, float]:
+    return {q: histogram.quantile_us(q) / 1e6 for q in QUANTILES} if histogram.n else {}
+
+
+def _cores(recording: Recording, who: str) -> float | None:
+    return _per_second([sample.cpu_s for sample in recording.of(who)])
+
+
+def _per_second(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _others(recording: Recording) -> float | None:
+    machine, ours = _cores(recording, "machine"), [_cores(recording, who) or 0.0 for who in ("server", "generator")]
+    return None if machine is None else max(machine - sum(ours), 0.0)
+
+
+# -- ceilings: what could limit the throughput -----------------------------------------------------------------------
+
+
+def slots(e: Evidence) -> Ceiling | None:
+    """Slot law: X ≤ slots ÷ W, where a call holds its slot for its declared wait and its CPU (Little, 1961)."""
+    if e.slots is None or not e.wait_s:
+        return None
+    # CPU inside the slot overlaps with the waits of the others: only the wait bounds what could be served
+    return Ceiling("slots", e.slots / e.wait_s, f"{e.slots} slots ÷ {_ms(e.wait_s)} = {e.slots / e.wait_s:,.0f}/s")
+
+
+def pool(e: Evidence) -> Ceiling | None:
+    """The same law for the database connections: X ≤ connections ÷ time held."""
+    if e.pool is None:
+        return None
+    return Ceiling(
+        "pool", e.pool / e.pool_s, f"{e.pool} database connections ÷ {_ms(e.pool_s)} = {e.pool / e.pool_s:,.0f}/s"
+    )
+
+
+def cpu(e: Evidence) -> Ceiling | None:
+    """Utilisation law: X ≤ cores ÷ CPU a request (Denning & Buzen, 1978)."""
+    if not e.cpu_s_per_request:
+        return None
+    rps = e.server_cores / e.cpu_s_per_request
+    cores = f"{e.server_cores} core{'s' * (e.server_cores > 1)}"
+    return Ceiling("cpu", rps, f"{cores} ÷ {_ms(e.cpu_s_per_request)} CPU a request = {rps:,.0f}/s")
+
+
+def client(e: Evidence) -> Ceiling | None:
+    """Closed loop: X ≤ users ÷ W; without a declared wait the users are not what limits."""
+    if not e.closed or not e.wait_s:
+        return None
+    return Ceiling("client", e.level / e.wait_s, f"{e.level:.0f} users ÷ {_ms(e.wait_s)} = {e.level / e.wait_s:,.0f}/s")
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms"
+
+
+# -- laws and gates: what makes a Trial SUSPECT or VOID --------------------------------------------------------------
+
+
+def outcome(e: Evidence) -> Violation | None:
+    limits = {"server_died": "none", "interrupted": "none", "generator_failed": "generator"}
+    if e.outcome in limits:
+        return Violation(VOID, limits[e.outcome], e.outcome_reason or e.outcome)
+    return None
+
+
+def nothing(e: Evidence) -> Violation | None:
+    if not e.completed:
+        return Violation(VOID, "none", f"n/a: none of {e.offered} requests completed")
+    return None
+
+
+def sums(e: Evidence) -> Violation | None:
+    if not e.counts_add_up:
+        return Violation(
+            VOID, "generator", "offered is not completed + failed + timed out + unfinished: requests were lost"
+        )
+    return None
+
+
+def started(e: Evidence) -> Violation | None:
+    """PROOFS T5: fewer than 99 % of the scheduled arrivals started."""
+    if e.not_started > 0.01 * e.all_offered:
+        return Violation(VOID, "generator", f"the generator never started {e.not_started} of {e.all_offered} arrivals")
+    return None
+
+
+def late(e: Evidence) -> Violation | None:
+    """PROOFS T5: more than 0.1 % of the arrivals started more than 50 ms late."""
+    if e.started_late > 0.001 * e.all_offered:
+        share = e.started_late / e.all_offered
+        return Violation(VOID, "generator", f"the generator took up {share:.1%} of the arrivals more than 50 ms late")
+    return None
+
+
+def lateness(e: Evidence) -> Violation | None:
+    """PROOFS T5: lateness, or the hub's lag, against the very percentiles that are printed."""
+    for name, own in (("lateness", e.lateness), ("lag", e.lag)):
+        for q in QUANTILES:
+            if q not in own or q not in e.response:
+                continue
+            share = own[q] / max(e.response[q], 1e-6)
+            if name == "lateness" and share >= 1:
+                return Violation(
+                    VOID, "generator", f"lateness p{q * 100:g} is the whole response time: the schedule was not kept"
+                )
+            if share > 0.2:
+                return Violation(
+                    SUSPECT, "generator", f"the generator's {name} is {share:.0%} of the printed p{q * 100:g}"
+                )
+    return None
+
+
+def generator_core(e: Evidence) -> Violation | None:
+    if e.generator_cpu_cores is not None and e.generator_cpu_cores > 0.9:
+        return Violation(
+            SUSPECT, "generator", f"the generator's core was {e.generator_cpu_cores:.0%} busy: it may be the limit"
+        )
+    return None
+
+
+def disturbed(e: Evidence) -> Violation | None:
+    """Others on our CPUs. The harness itself takes about 2 %; below 15 % of a core it is in the intervals' noise."""
+    for what, cores in (("other processes used", e.other_cpu_cores), ("the hypervisor took", e.steal_cores)):
+        if cores is not None and cores > 0.15:
+            return Violation(
+                SUSPECT, "none", f"{what} {cores:.0%} of a core meanwhile: `gatebench doctor` says who runs"
+            )
+    return None
+
+
+def wait(e: Evidence) -> Violation | None:
+    """R ≥ the declared wait."""
+    if e.service_min_s is not None and e.service_min_s < e.wait_s - WAIT_TOLERANCE_S and not e.bad_share:
+        return Violation(
+            VOID, "none", f"a reply came after {_ms(e.service_min_s)}, before the declared wait of {_ms(e.wait_s)}"
+        )
+    return None
+
+
+def impossible(e: Evidence) -> Violation | None:
+    """No throughput beyond a ceiling that follows from the budget alone; 5 % for the edges of the window."""
+    for ceiling in filter(None, (slots(e), pool(e), client(e))):
+        edge = e.slots or e.pool or e.level  # calls that began before the window and ended in it
+        if e.throughput_rps > 1.05 * ceiling.rps + edge / e.window_s:
+            return Violation(
+                VOID, ceiling.name, f"impossible: {e.throughput_rps:,.0f}/s measured, but {ceiling.sentence}"
+            )
+    return None
+
+
+def little(e: Evidence) -> Violation | None:
+    """Little's law, closed: users ≈ X·R within 5 %; only where the window holds many turns and all calls end."""
+    if not e.closed or e.response_mean_s is None or e.bad_share > 0.001:
+        return None
+    inside = e.throughput_rps * e.response_mean_s
+    edge = 1 / max(e.throughput_rps * e.window_s / e.level, 1)  # one turn at the edge of the window
+    if abs(inside - e.level) > (0.05 + edge) * e.level:
+        return Violation(
+            SUSPECT, "none", f"Little's law is off: {e.level:.0f} users, but throughput × response time = {inside:.1f}"
+        )
+    return None
+
+
+CEILINGS: tuple[Callable[[Evidence], Ceiling | None], ...] = (slots, pool, cpu, client)
+LAWS: tuple[Callable[[Evidence], Violation | None], ...] = (
+    outcome,
+    nothing,
+    sums,
+    started,
+    late,
+    lateness,
+    wait,
+    impossible,
+    generator_core,
+    disturbed,
+    little,
+)
+
+# -- the verdict -----------------------------------------------------------------------------------------------------
+
+
+def ceilings(recording: Recording) -> list[Ceiling]:
+    """Every ceiling that can be named for this Trial, the lowest first."""
+    return _ceilings(evidence(recording))
+
+
+def _ceilings(e: Evidence) -> list[Ceiling]:
+    return sorted(filter(None, (ceiling(e) for ceiling in CEILINGS)), key=lambda ceiling: ceiling.rps)
+
+
+def judge(recording: Recording) -> Verdict:
+    return weigh(evidence(recording))
+
+
+def weigh(e: Evidence) -> Verdict:
+    """The first VOID law, else the first SUSPECT one, else VALID with what limited it."""
+    broken = [violation for violation in (law(e) for law in LAWS) if violation]
+    for violation in sorted(broken, key=lambda violation: violation.verdict != VOID):
+        return Verdict(violation.verdict, violation.limited_by, violation.sentence)
+    limited_by, sentence = limit(e)
+    return Verdict(VALID, limited_by, sentence)
+
+
+def served(e: Evidence) -> bool:
+    """Whether an open load was served: nearly all of it was answered, and as fast as it came.
+
+    What comes in shortly before an edge of the window completes beyond it: λW calls, which cancel but for their
+    scatter (three deviations of a Poisson number at each edge), or, where the window has no warm-up before it, do not.
+    """
+    inside = e.offered / e.window_s * (e.wait_s + 0.005)
+    edges = 3 * (2 * inside) ** 0.5 + (0 if e.warm else inside)
+    finished = e.throughput_rps * e.window_s
+    return not e.closed and e.bad_share < 1 - SERVED and finished >= SERVED * e.offered - edges
+
+
+def limit(e: Evidence) -> tuple[str, str]:
+    """What limited the throughput: the nearest ceiling that explains it, in a word and a sentence."""
+    if served(e):
+        return "none", f"served what was offered, {e.offered / e.window_s:,.0f}/s"
+    errors = f"; {e.bad_share:.1%} of {e.offered} arrivals not answered" if e.bad_share > 0.001 else ""
+    if e.blocked_p50_s > 0.001:
+        return "connections", f"arrivals waited for one of the {e.connections} connections{errors}"
+    for ceiling in _ceilings(e)[:1]:
+        if e.throughput_rps >= AT_LIMIT * ceiling.rps:
+            return ceiling.name, ceiling.sentence + errors
+    if e.listen_overflows:
+        return "backlog", f"the listen queue overflowed {e.listen_overflows} times{errors}"
+    if e.closed and e.response_mean_s:
+        return "client", f"{e.level:.0f} users, each answered after {_ms(e.response_mean_s)} on average{errors}"
+    return "none", f"nothing measured was at its limit{errors}"

@@ -1,0 +1,168 @@
+"""What is asked. In: variants, scenarios, repeats, a seed. Out: `plan()`, the Trials of a Run in their random order.
+
+Pure: no clock, no I/O. The order is randomised in complete blocks: each block (one repeat) holds every variant once, in
+random order, and each variant meets every scenario and level once, in an order that all variants of the block share, so
+that drift of the machine falls on all alike (Fisher, The Design of Experiments, 1935).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Arrivals = Literal["closed", "poisson", "constant"]
+Lens = Literal["equal-cpu", "as-configured"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$")]
+
+
+class Data(BaseModel):
+    """Frozen, strict about unknown keys and about numbers that are none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Part(Data):
+    """One endpoint in a scenario's mix. wait_s and pool_s: what a call waits at least, and holds a connection for."""
+
+    endpoint: Name
+    query: Annotated[str, Field(max_length=512, pattern=r"^[!-~]*$")] = ""
+    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+    echoes: Annotated[int, Field(ge=1, le=100_000)] = 10
+    interval_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
+    wait_s: Annotated[float, Field(ge=0)] = 0.0
+    pool_s: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Slo(Data):
+    """What users were promised: response times at most, in ms, and the share of arrivals that may fail."""
+
+    p50_ms: Annotated[float, Field(gt=0)] | None = None
+    p90_ms: Annotated[float, Field(gt=0)] | None = None
+    p99_ms: Annotated[float, Field(gt=0)] | None = None
+    errors: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class Scenario(Data):
+    """What clients do. users: levels of a closed scenario; rates: of an open one, in arrivals a second."""
+
+    name: Name
+    question: Annotated[str, Field(min_length=10, max_length=300)]
+    arrivals: Arrivals
+    mix: Annotated[tuple[Part, ...], Field(min_length=1, max_length=32)]
+    users: tuple[Annotated[int, Field(ge=1, le=20_000)], ...] = ()
+    rates: tuple[Annotated[float, Field(gt=0, le=200_000)], ...] = ()
+    duration_s: Annotated[int, Field(ge=1, le=86_400)] = 10
+    warmup_s: Annotated[int, Field(ge=0, le=3600)] = 1
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    connections: Annotated[int, Field(ge=1, le=65_536)] = 4096
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 5
+    slo: Slo = Slo()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Scenario:
+        wanted, other = ("users", "rates") if self.arrivals == "closed" else ("rates", "users")
+        if not getattr(self, wanted) or getattr(self, other):
+            raise ValueError(f"arrivals = {self.arrivals!r} needs {wanted} = [...] and no {other}")
+        if self.warmup_s >= self.duration_s:
+            raise ValueError(f"warmup_s ({self.warmup_s}) must be less than duration_s ({self.duration_s})")
+        return self
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return tuple(map(float, self.users or self.rates))
+
+    @property
+    def wait_s(self) -> float:
+        """The mean declared wait of a request of the mix, in seconds."""
+        return sum(part.weight * part.wait_s for part in self.mix) / sum(part.weight for part in self.mix)
+
+
+class Subject(Data):
+    """The variant as it was asked: its row, copied, so that an old Recording explains itself."""
+
+    name: Name
+    family: str
+    interface: str
+    server: str
+    framework: str
+    command: tuple[str, ...] = ()
+    budget: Mapping[str, int | float | str | bool | None] = {}
+
+    @property
+    def slots(self) -> int | None:
+        """How many calls it can work on at once; None = bounded by its connections only."""
+        slots = self.budget.get("slots")
+        return int(slots) if isinstance(slots, int | float) else None
+
+
+class Trial(Data):
+    """One question put to one server: variant × scenario × load level × repeat."""
+
+    variant: Name
+    scenario: Scenario
+    level: float
+    repeat: Annotated[int, Field(ge=0)]
+    seed: int
+    lens: Lens = "equal-cpu"
+
+    @property
+    def cell(self) -> tuple[str, str, float]:
+        return self.variant, self.scenario.name, self.level
+
+    @property
+    def key(self) -> str:
+        """Its name inside a run, safe as a file's name."""
+        text = f"{self.scenario.name}-{self.level:g}-{self.variant}-r{self.repeat}"
+        return text.replace("/", ".")
+
+
+def plan(
+    variants: Sequence[str],
+    scenarios: Sequence[Scenario],
+    *,
+    seed: int,
+    holes: Mapping[str, Iterable[str]] = {},
+    repeats: int | None = None,
+    lens: Lens = "equal-cpu",
+) -> list[Trial]:
+    """All Trials in the order in which they are to be measured.
+
+    holes: variant → endpoints that it cannot serve; scenarios that need one are left out for it.
+    repeats: overrides each scenario's own.
+    """
+    trials: list[Trial] = []
+    blocks = max((repeats or scenario.repeats for scenario in scenarios), default=0)
+    for block in range(blocks):
+        asked = [
+            (scenario, level)
+            for scenario in scenarios
+            if block < (repeats or scenario.repeats)
+            for level in scenario.levels
+        ]
+        shuffler = random.Random(f"{seed}/{block}")
+        shuffler.shuffle(asked)
+        for variant in shuffler.sample(list(variants), len(variants)):
+            missing = set(holes.get(variant, ()))
+            trials += [
+                Trial(
+                    variant=variant,
+                    scenario=scenario,
+                    level=level,
+                    repeat=block,
+                    seed=derived_seed(seed, scenario.name, level, block),
+                    lens=lens,
+                )
+                for scenario, level in asked
+                if not missing & {part.endpoint for part in scenario.mix}
+            ]
+    return trials
+
+
+def derived_seed(seed: int, *parts: object) -> int:
+    """The same for every variant of a block, so that all meet the same schedule."""
+    digest = hashlib.blake2b("/".join(map(str, (seed, *parts))).encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big")
