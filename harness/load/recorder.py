@@ -1,0 +1,161 @@
+"""What happened, kept small. In: the four moments of each call. Out: Rows by second, written as seconds close.
+
+A call's moments are intended, taken up, attempted and ended (DESIGN's words of time), in seconds of the monotonic
+clock, kept raw in an array and folded into histograms a slice at a time, so that the hub is never held for long.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.histogram import BUCKETS, Histogram, bucket_of
+from harness.recording import HUB, packed
+
+SLICE = 2048  # samples folded at a time: about 0.1-0.3 ms
+TIMEOUT, UNFINISHED = "timeout", "unfinished"  # the two kinds that have an age instead of an end
+LATE_S = 0.050  # PROOFS T5: taken up this late is the generator's fault
+
+Bins = dict[str, NDArray[np.int64]]
+
+
+class Track:
+    """One row: an endpoint, or a part of a stream. `offer` when a call is due, then exactly one outcome."""
+
+    def __init__(self, name: str, recorder: Recorder) -> None:
+        self.name = name
+        self._recorder = recorder
+        self._moments = array("d")
+        self.offer = (offers := array("d")).append  # of the intended moment; the hot path calls it unbound
+        self._offers = offers
+        self.counts: dict[int, Counter[str]] = defaultdict(Counter)
+        self.bins: dict[int, Bins] = {}
+
+    def completed(self, intended: float, taken: float, attempted: float, ended: float) -> None:
+        self._moments.extend((intended, taken, attempted, ended))
+
+    def settle(self, kind: str, intended: float, taken: float, attempted: float, ended: float) -> None:
+        """The outcome of one call: '' is a right answer, anything else the kind of its error."""
+        if not kind:
+            self.completed(intended, taken, attempted, ended)
+        elif kind in (TIMEOUT, UNFINISHED):
+            self._overdue("timed_out" if kind == TIMEOUT else "unfinished", intended, taken, attempted, ended)
+        else:
+            self.failed(intended, kind)
+
+    def failed(self, intended: float, kind: str) -> None:
+        """An error: counted by kind, never throughput, no latency."""
+        self.counts[self._recorder.second(intended)]["failed"] += 1
+        self._recorder.errors[kind] += 1
+
+    def _overdue(self, outcome: str, intended: float, taken: float, attempted: float, now: float) -> None:
+        """Enters the percentiles with its age, which is less than the truth."""
+        self.counts[self._recorder.second(intended)][outcome] += 1
+        if outcome == "timed_out":
+            self._recorder.errors[TIMEOUT] += 1
+        self._fold_moments(np.array([[intended, taken, attempted, now]]))
+
+    def fold(self, *, whole: bool) -> None:
+        """Moves samples into histograms: at most a slice, or all of them."""
+        limit = len(self._moments) if whole else min(len(self._moments), 4 * SLICE)
+        if limit:
+            moments = np.frombuffer(self._moments[:limit]).reshape(-1, 4)
+            del self._moments[:limit]
+            self._count("completed", moments[:, 0])
+            self._count("finished", moments[:, 3])
+            self._fold_moments(moments)
+        if self._offers and (whole or len(self._offers) >= SLICE):
+            self._count("offered", np.frombuffer(self._offers[:]))
+            del self._offers[:]
+
+    def offer_all(self, intended: NDArray[np.float64]) -> None:
+        """A whole schedule at once."""
+        self._count("offered", intended)
+
+    def _count(self, what: str, moments: NDArray[np.float64]) -> None:
+        seconds, counts = np.unique(np.floor(moments - self._recorder.origin).astype(np.int64), return_counts=True)
+        for second, count in zip(seconds.tolist(), counts.tolist(), strict=True):
+            self.counts[max(second, 0)][what] += count
+
+    def _fold_moments(self, moments: NDArray[np.float64]) -> None:
+        # whole µs first, then differences: lateness + blocked + service is the response exactly
+        ticks = np.rint((moments - self._recorder.origin) * 1e6).astype(np.int64)
+        lateness, blocked, service = np.maximum(np.diff(ticks, axis=1), 0).T
+        self._recorder.started_late += int((lateness > LATE_S * 1e6).sum())
+        kinds = {"service": service}
+        if not self._recorder.closed:
+            kinds |= {"lateness": lateness, "blocked": blocked, "response": ticks[:, 3] - ticks[:, 0]}
+        self.add(np.maximum(ticks[:, 0] // 1_000_000, 0), kinds)
+
+    def add(self, seconds: NDArray[np.int64], kinds: dict[str, NDArray[np.int64]]) -> None:
+        """Counts values (µs) of each kind into the histograms of their seconds."""
+        buckets = {kind: bucket_of(values) for kind, values in kinds.items()}
+        for second in np.unique(seconds).tolist():
+            chosen = seconds == second
+            bins = self.bins.setdefault(second, {})
+            for kind, indices in buckets.items():
+                counted = np.bincount(indices[chosen], minlength=BUCKETS)
+                bins[kind] = bins[kind] + counted if kind in bins else counted
+
+    def close(self, before: float) -> list[dict[str, Any]]:
+        """Takes out the seconds that lie before `before`, as rows. What comes later for them makes further rows."""
+        rows = []
+        for second in sorted(self.counts.keys() | self.bins.keys()):
+            if second < before:
+                bins = self.bins.pop(second, {})
+                row: dict[str, Any] = {"second": second, "row": self.name, **self.counts.pop(second, {})}
+                row["hist"] = {kind: packed(Histogram(*_sparse(counts))) for kind, counts in bins.items()}
+                rows.append(row)
+        return rows
+
+
+def _sparse(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    buckets = np.flatnonzero(counts)
+    return buckets, counts[buckets]
+
+
+class Recorder:
+    """All tracks of one Trial. write: takes the text of closed seconds, a row a line."""
+
+    def __init__(self, origin: float, *, closed: bool, write: Callable[[str], object]) -> None:
+        self.origin = origin
+        self.closed = closed
+        self.errors: Counter[str] = Counter()
+        self.started_late = 0
+        self.tracks: dict[str, Track] = {}
+        self._write = write
+        self._hub = self.track(HUB)
+
+    def second(self, moment: float) -> int:
+        return max(math.floor(moment - self.origin), 0)
+
+    def track(self, name: str) -> Track:
+        if name not in self.tracks:
+            self.tracks[name] = Track(name, self)
+        return self.tracks[name]
+
+    def lag(self, due: float, lags_s: list[float]) -> None:
+        """The hub's own ticker: how late it was woken; its samples accuse the generator, not the server."""
+        values = np.rint(np.array(lags_s) * 1e6).astype(np.int64)
+        self._hub.add(np.full(len(values), self.second(due)), {"lag": values})
+
+    def fold(self) -> None:
+        """One slice of each track; called by the ticker."""
+        for track in self.tracks.values():
+            track.fold(whole=False)
+
+    def close(self, before: float = math.inf) -> list[dict[str, Any]]:
+        """Writes the seconds before `before` (all, unless told) and returns their rows."""
+        rows = []
+        for track in self.tracks.values():
+            track.fold(whole=True)
+            rows += track.close(before)
+        self._write("".join(json.dumps({"row": row}, separators=(",", ":")) + "\n" for row in rows))
+        return rows
