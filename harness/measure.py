@@ -1,0 +1,189 @@
+"""One Trial from start to end. In: a Trial, a running server, the generator. Out: its Recording."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from apps.endpoints import ENDPOINTS, expected_body
+from harness.errors import Interrupted
+from harness.facts import kernel_counters
+from harness.load.order import Order, Progress
+from harness.load.process import Generator
+from harness.recording import End, Head, Outcome, Recording, Row, Sample
+from harness.serve.process import Server, identity
+from harness.serve.sampler import Sampler, unique_mb
+from harness.trial import Part, Subject, Trial
+
+POLL_S = 0.1
+LAST_WORDS_S = 2.0  # how long the generator may take to end a Trial that was stopped
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all Trials of a Run share: the machine's facts, who runs where, whom to tell of each passed second."""
+
+    facts: Mapping[str, Any]
+    server_cpus: frozenset[int]
+    generator_cpus: frozenset[int]
+    tick: Callable[[], None]
+
+
+def subject_of(server: Server) -> Subject:
+    """The variant's row, copied into the Recording, with the command that really ran but for its port."""
+    variant = server.variant
+    return Subject(
+        name=variant.name,
+        family=variant.family,
+        interface=variant.interface,
+        server=variant.server,
+        framework=variant.framework,
+        command=("python", "-m", "apps", variant.name),
+        budget=asdict(variant.budget),
+    )
+
+
+def target(part: Part) -> str:
+    path = ENDPOINTS[part.endpoint].path
+    return f"{path}?{part.query}" if part.query else path
+
+
+def order_of(trial: Trial, server: Server, rows: Path) -> Order:
+    """The Trial as the load process is told it, with the right body of every reply."""
+    bodies = [
+        expected_body(part.endpoint, part.query).decode() if ENDPOINTS[part.endpoint].kind == "reply" else None
+        for part in trial.scenario.mix
+    ]
+    return Order(
+        scenario=trial.scenario,
+        level=trial.level,
+        seed=trial.seed,
+        host=server.address[0],
+        port=server.address[1],
+        targets=tuple(map(target, trial.scenario.mix)),
+        expected=tuple(bodies),
+        rows=str(rows),
+    )
+
+
+def measure(trial: Trial, server: Server, generator: Generator, bench: Bench, attempt: int = 0) -> Recording:
+    """Measures one Trial. A server's death, an interrupt and a dead generator end it early and stand in its `end`."""
+    generator.ensure()
+    started_at, before = datetime.now(UTC).isoformat(), kernel_counters()
+    with tempfile.TemporaryDirectory(prefix="gatebench-") as scratch:
+        rows = Path(scratch) / "rows.jsonl"
+        generator.send(order_of(trial, server, rows))
+        end, samples = _watch(trial, server, generator, bench)
+        lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
+    recorded = tuple(Row.model_validate(json.loads(line)["row"]) for line in lines)
+    after = kernel_counters()
+    head = Head(
+        trial=trial,
+        subject=subject_of(server),
+        facts=bench.facts,
+        started_at=started_at,
+        server_cpus=tuple(sorted(bench.server_cpus)),
+        generator_cpus=tuple(sorted(bench.generator_cpus)),
+        attempt=attempt,
+    )
+    end = end.model_copy(
+        update={
+            "kernel": {name: after[name] - before[name] for name in after if after[name] > before.get(name, 0)},
+            "omitted": omitted(trial, recorded),
+        }
+    )
+    return Recording(head, recorded, tuple(samples), end)
+
+
+def omitted(trial: Trial, rows: tuple[Row, ...]) -> int:
+    """Arrivals that an open schedule, at the pace of the closed loop's best second, would have sent besides."""
+    if trial.scenario.arrivals != "closed":
+        return 0
+    names = {part.endpoint for part in trial.scenario.mix}
+    seconds = range(trial.scenario.warmup_s, trial.scenario.duration_s)
+    finished = dict.fromkeys(seconds, 0)
+    for row in rows:
+        if row.row in names and row.second in finished:
+            finished[row.second] += row.finished
+    return max(finished.values()) * len(finished) - sum(finished.values())
+
+
+def _watch(trial: Trial, server: Server, generator: Generator, bench: Bench) -> tuple[End, list[Sample]]:
+    """Follows a Trial to its end, second by second; says why it ended."""
+    scenario = trial.scenario
+    # PROOFS, fault 6: whatever hangs, it ends by then
+    deadline = time.monotonic() + scenario.duration_s + scenario.timeout_s + 5
+    outcome: Outcome = "complete"
+    reason = ""
+    sampler: Sampler | None = None
+    last: Progress | None = None
+    uss: float | None = None
+    while last is None or last.state not in ("done", "failed"):
+        try:
+            last = generator.progress(POLL_S)
+            if last is not None and last.state == "started":
+                sampler = _sampler(server, generator, bench, last.origin)
+            elif last is not None and last.state == "second":
+                bench.tick()
+                uss = unique_mb(server.descendants()) if last.second == scenario.duration_s else uss
+            if outcome == "complete" and not server.alive():
+                outcome, reason = "server_died", _epitaph(server)
+                generator.stop("server died")
+                deadline = time.monotonic() + LAST_WORDS_S
+            if time.monotonic() > deadline:
+                generator.close()
+                last = Progress(state="failed", reason="the load process did not end in time")
+        except Interrupted as interrupted:
+            outcome, reason = "interrupted", str(interrupted)
+            generator.stop("interrupted")
+            deadline = time.monotonic() + LAST_WORDS_S
+    if last.state == "failed" and outcome == "complete":
+        outcome, reason = "generator_failed", last.reason
+    end = End(
+        outcome=outcome,
+        reason=reason,
+        loaded_s=max(last.loaded_s, 0.0),
+        errors=last.errors,
+        started_late=last.started_late,
+        not_started=last.not_started,
+        uss_mb=uss,
+    )
+    return end, sampler.close() if sampler else []
+
+
+def _sampler(server: Server, generator: Generator, bench: Bench, origin: float) -> Sampler:
+    trees = {"server": server.descendants, "generator": lambda: [psutil.Process(generator.pid)]}
+    return Sampler(trees, bench.server_cpus | bench.generator_cpus, origin)
+
+
+def _epitaph(server: Server) -> str:
+    tail = server.log_tail(3).replace("\n", " | ")
+    return f"{server.variant.name} died (exit code {server.process.returncode}) while it was measured" + (
+        f": {tail}" if tail else ""
+    )
+
+
+def settled(server: Server, within_s: float = 1.5) -> bool:
+    """Whether the server has done with the last Trial: nothing lives in it, and two probes are answered fast."""
+    deadline = time.monotonic() + within_s
+    fast = 0
+    while fast < 2:
+        begin = time.monotonic()
+        try:
+            idle = identity(server.address, timeout_s=within_s)["live"] == 0
+        except (OSError, ValueError, KeyError):
+            idle = False
+        if time.monotonic() > deadline:
+            return False
+        fast = fast + 1 if idle and time.monotonic() - begin < 0.03 else 0
+        if not fast:
+            time.sleep(0.02)
+    return True
