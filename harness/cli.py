@@ -1,0 +1,269 @@
+"""The command line. In: words. Out: answers on standard output, progress and errors on standard error, an exit code.
+
+Verbs parse, call one function and print; they decide nothing. Heavy imports stand inside the verbs, so that a wrong
+word is answered at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from harness import __version__
+from harness.errors import EnvironmentFault, GatebenchError, NothingUsable, UsageError
+
+if TYPE_CHECKING:
+    from harness.recording import Run
+
+RESULTS = Path("results")
+INTERRUPTED, BROKEN_PIPE = 130, 141
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+run_folder = click.argument("run", type=click.Path(path_type=Path), required=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="gatebench")
+def cli() -> None:
+    """WSGI threads, gevent or ASGI: which, configured how, and how many, for this work?"""
+
+
+@cli.command()
+@click.argument("scenarios", nargs=-1)
+@click.option("--variants", help="Comma-separated; all of them unless told.")
+@click.option("--repeats", type=click.IntRange(1, 1000), help="Independent trials of each cell.")
+@click.option("--duration", type=click.IntRange(1, 86_400), help="Seconds under load of each trial.")
+@click.option(
+    "--backend", type=click.Choice(["process"]), default="process", show_default=True, help="How servers are run."
+)
+@click.option("--lens", type=click.Choice(["equal-cpu", "as-configured"]), default="equal-cpu", show_default=True)
+@click.option("--server-cpus", help="Where servers run, such as 0-2,4; one CPU unless told.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="The servers' port; any free one unless told.")
+@click.option("--seed", type=click.IntRange(0, 2**48), default=1, show_default=True, help="Of schedules and order.")
+@click.option("--name", help="Of the run's folder; the time unless told.")
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Where runs are kept."
+)
+@click.option("--resume", type=click.Path(path_type=Path), help="Continue this run.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first server that fails.")
+@click.option("--strict", is_flag=True, help="Exit 4 when any cell is VOID.")
+@as_json
+def run(scenarios: Sequence[str], as_json: bool, strict: bool, **options: Any) -> int:
+    """Measure SCENARIOS (names or files; `quick` unless told) and draw the report."""
+    from harness.request import request_of
+
+    request = request_of(scenarios or ["quick"], command=_command_line(), **options)
+    from harness import show
+    from harness.run import run as measure_all
+
+    with show.progress() as watcher:
+        folder, code = measure_all(request, watcher)
+    return _tell(folder, code, as_json=as_json, strict=strict)
+
+
+def _tell(folder: Path, code: int, *, as_json: bool, strict: bool) -> int:
+    """Prints a finished run's answers and writes its page; the exit code, given how the measuring ended."""
+    from harness import show
+    from harness.physics import VOID
+    from harness.recording import read_run
+    from harness.report import page, tables
+    from harness.stats import summarise
+
+    read = read_run(folder)
+    if not read.recordings:
+        return code or _fail(NothingUsable(f"nothing was measured; the servers' logs are in {folder / 'logs'}"))
+    rows = summarise(read.recordings)
+    path = page.write(read)
+    answers = tables.answers(read, rows)
+    if as_json:
+        told = {"run": str(folder), "report": str(path), "answers": [str(answer) for answer in answers]}
+        click.echo(json.dumps(told | {"outcome": read.manifest.get("outcome"), "cells": tables.json_rows(rows)}))
+    else:
+        show.answers(read, rows, answers)
+        click.echo(f"\nreport: {path}\nrun: {folder}")
+    usable = [row for row in rows if row.verdict != VOID]
+    if not code and (not usable or (strict and len(usable) < len(rows))):
+        return NothingUsable.exit_code
+    return code
+
+
+@cli.command()
+@run_folder
+@as_json
+def report(run: Path | None, as_json: bool) -> int:
+    """Rebuild the page of RUN (the newest unless told)."""
+    from harness.report import page
+
+    read = _read(run)
+    path = page.write(read)
+    click.echo(json.dumps({"report": str(path), "problems": list(read.problems)}) if as_json else str(path))
+    return UsageError.exit_code if read.problems else 0
+
+
+@cli.command()
+@run_folder
+@click.option("--format", "image", type=click.Choice(["png", "svg", "pdf"]), default="png", show_default=True)
+@click.option("--only", help="Comma-separated names of charts.")
+@click.option("--to", type=click.Path(path_type=Path), help="The folder for them; `charts` in the run's unless told.")
+@as_json
+def charts(run: Path | None, image: str, only: str | None, to: Path | None, as_json: bool) -> int:
+    """Write each chart of RUN as a picture."""
+    from harness.report import pictures
+
+    read = _read(run)
+    paths = pictures.write(read, to or read.folder / "charts", image, only.split(",") if only else None)
+    if not paths:
+        raise NothingUsable(f"{read.folder} has no usable cell, so there is nothing to draw")
+    click.echo(json.dumps([str(path) for path in paths]) if as_json else "\n".join(map(str, paths)))
+    return 0
+
+
+@cli.command()
+@run_folder
+@click.option("--format", "kind", type=click.Choice(["csv", "json", "markdown"]), default="csv", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def export(run: Path | None, kind: str, as_json: bool) -> int:
+    """Print RUN as a tidy table, a cell a row."""
+    from harness.report import tables
+    from harness.stats import summarise
+
+    read = _read(run)
+    rows = summarise(read.recordings)
+    match "json" if as_json else kind:
+        case "json":
+            click.echo(json.dumps(tables.json_rows(rows), indent=1))
+        case "markdown":
+            click.echo(tables.markdown(rows), nl=False)
+        case _:
+            click.echo(tables.csv(rows), nl=False)
+    return UsageError.exit_code if read.problems else 0
+
+
+@cli.command()
+@click.argument("url")
+@click.option("--rate", type=click.FloatRange(0, 200_000, min_open=True), help="Open: arrivals a second.")
+@click.option(
+    "--users", type=click.IntRange(1, 20_000), help="Closed: users who each wait for their answer; 32 unless told."
+)
+@click.option("--duration", type=click.IntRange(1, 3600), default=10, show_default=True, help="Seconds under load.")
+@click.option(
+    "--arrivals", type=click.Choice(["poisson", "constant"]), default="poisson", show_default=True, help="Of --rate."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 600, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds for an answer.",
+)
+@click.option(
+    "--connections", type=click.IntRange(1, 65_536), default=4096, show_default=True, help="At most, of --rate."
+)
+@click.option("--seed", type=click.IntRange(0, 2**48), default=1, show_default=True, help="Of the schedule.")
+@as_json
+def load(url: str, as_json: bool, **options: Any) -> int:
+    """The load generator alone, against a URL of this machine (http://, ws://, sse://)."""
+    from harness import load_url, show
+
+    answer = load_url.load(url, **options)
+    if as_json:
+        click.echo(json.dumps(answer))
+    else:
+        show.load_answer(url, answer)
+    return NothingUsable.exit_code if answer["verdict"] == "VOID" else 0
+
+
+@cli.command(name="list")
+@click.argument("what", type=click.Choice(["variants", "endpoints", "scenarios"]))
+@as_json
+def list_(what: str, as_json: bool) -> int:
+    """What there is: variants with each hole's reason, endpoints with their bounds, scenarios with their questions."""
+    from harness import catalogue, show
+
+    rows = catalogue.CATALOGUES[what]()
+    click.echo(json.dumps(rows)) if as_json else show.catalogue(what, rows)
+    return 0
+
+
+@cli.command()
+@click.option("--clean", is_flag=True, help="End and remove what earlier runs left behind.")
+@as_json
+def doctor(clean: bool, as_json: bool) -> int:
+    """What on this machine would spoil a measurement, and the remedy."""
+    from dataclasses import asdict
+
+    from harness import doctor as examiner
+    from harness import show
+
+    cleaned = examiner.clean() if clean else []
+    checks = examiner.examine()
+    if as_json:
+        click.echo(json.dumps({"cleaned": cleaned, "checks": [asdict(check) for check in checks]}))
+    else:
+        click.echo("".join(f"{line}\n" for line in cleaned), nl=False)
+        show.table(("", "what", "found", "remedy"), [_check(check) for check in checks])
+    return 0
+
+
+def _check(check: Any) -> list[str]:
+    return ["ok" if check.ok else "!!", check.name, check.found, "" if check.ok else check.remedy]
+
+
+# -- around the verbs ------------------------------------------------------------------------------------------------
+
+
+def _read(folder: Path | None) -> Run:
+    """The run that was named, or the newest; its problems go to standard error."""
+    from harness.recording import newest_run, read_run
+
+    read = read_run(folder or newest_run(RESULTS))
+    for problem in read.problems:
+        click.echo(f"gatebench: {problem}", err=True)
+    if not read.recordings:
+        raise NothingUsable(f"{read.folder} holds no readable recording")
+    return read
+
+
+def _command_line() -> str:
+    return shlex.join(["gatebench", *sys.argv[1:]])
+
+
+def _fail(error: GatebenchError) -> int:
+    click.echo(f"gatebench: {error}", err=True)
+    return error.exit_code
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Every expected failure is one line and its exit code; a traceback is a bug of ours."""
+    try:
+        yield
+    except click.ClickException as error:
+        _exit(_fail(UsageError(f"{error.format_message()} (`gatebench --help`)")))
+    except GatebenchError as error:
+        _exit(_fail(error))
+    except (click.Abort, KeyboardInterrupt):
+        _exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has gone: nobody is left to tell
+        sys.stdout = None  # or Python would complain while it closes it
+        _exit(BROKEN_PIPE)
+    except ModuleNotFoundError as error:
+        _exit(_fail(EnvironmentFault(f"the package {error.name} is missing; `make setup` installs what is needed")))
+
+
+def _exit(code: int) -> NoReturn:
+    raise SystemExit(code)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    with _one_line_errors():
+        code = cli.main(list(arguments) if arguments is not None else None, "gatebench", standalone_mode=False)
+        sys.stdout.flush()
+        _exit(code if isinstance(code, int) else 0)

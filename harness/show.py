@@ -1,0 +1,192 @@
+"""What a terminal shows. In: plans, Summaries, lists. Out: tables on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.words import interval, is_primary, load, number, quantile
+from harness.run import Watcher
+
+if TYPE_CHECKING:
+    from harness.recording import Run
+    from harness.report.answers import Answer
+    from harness.stats import Summary
+    from harness.trial import Trial
+
+STYLES = {"VALID": "", "SUSPECT": "yellow", "VOID": "red"}
+NARROWEST = 100  # columns: a pipe or a log has no width, and a table folded to 80 can't be read
+
+
+def _console(*, stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=False)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()) -> None:
+    """A plain table; text is shown as it is, never as markup."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    numeric = set(right)
+    for head in heads:
+        shown.add_column(head, justify="right" if head in numeric else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    _console().print(shown)
+
+
+def summaries(rows: Iterable[Summary]) -> None:
+    """The table of answers: each number with its load, n and interval."""
+    heads = [
+        "scenario",
+        "load",
+        "endpoint",
+        "variant",
+        "requests/s",
+        "95 %",
+        "n",
+        "p50 ms",
+        "p99 ms",
+        "95 % ",
+        "limited by",
+        "verdict",
+    ]
+    table(heads, map(_cells, rows), right=("requests/s", "n", "p50 ms", "p99 ms"))
+
+
+def _cells(row: Summary) -> list[str]:
+    return [
+        row.scenario,
+        load(row),
+        row.endpoint if is_primary(row.endpoint) else f"  {row.endpoint}",
+        row.variant,
+        number(row.throughput_rps),
+        interval(row.throughput_low_rps, row.throughput_high_rps),
+        number(row.n),
+        quantile(row.p50_ms, 0.5, row.n),
+        quantile(row.p99_ms, 0.99, row.n),
+        interval(row.p99_low_ms, row.p99_high_ms) if row.p99_ms is not None else "",
+        row.limited_by,
+        row.verdict,
+    ]
+
+
+def answers(run: Run, rows: Sequence[Summary], sentences: Sequence[Answer]) -> None:
+    """A finished run: the table, then a sentence a question, then what must not be overlooked."""
+    summaries(rows)
+    print()
+    for answer in sentences:
+        _console().print(Text(str(answer)))
+    if any(row.repeats < 2 for row in rows):
+        _console().print(
+            Text("\nOne repeat: these numbers have no interval, so they support no claim.", style="yellow")
+        )
+    share = run.manifest.get("measured_share")
+    if share:
+        print(f"\nunder load {share:.0%} of {duration(run.manifest['wall_s'])}")
+
+
+def load_answer(url: str, answer: dict[str, Any]) -> None:
+    """What `gatebench load` found out."""
+    print(f"{url}: {answer['achieved_rps']:,.1f}/s of {answer['offered_rps']:,.1f}/s offered")
+    counts = ("offered", "completed", "failed", "timed_out", "unfinished")
+    table(counts, [[f"{answer[count]:,}" for count in counts]], right=counts)
+    marks = ("p50", "p90", "p99", "p999", "p9999", "max")
+    rows = [(kind, answer[f"{kind}_us"]) for kind in ("response", "service", "lateness", "blocked")]
+    cells = [[kind, *(_ms(times[mark]) for mark in marks), f"{times['n']:,}"] for kind, times in rows if times["n"]]
+    table(("ms", *marks, "n"), cells, right=(*marks, "n"))
+    for kind, count in answer["errors"].items():
+        print(f"{count:,} × {kind}")
+    print(f"{answer['verdict']}: limited by {answer['limited_by']}: {answer['reason']}")
+
+
+def _ms(value_us: int | None) -> str:
+    return "n/a" if value_us is None else f"{value_us / 1000:,.3f}"
+
+
+def catalogue(what: str, rows: Sequence[dict[str, Any]]) -> None:
+    """What there is, for people; `--json` has all of it."""
+    match what:
+        case "variants":
+            endpoints = list(rows[0]["endpoints"])
+            heads = ["variant", "server", "model", "processes", "slots", *endpoints]
+            table(heads, [_variant(row) for row in rows])
+            for row in rows:
+                for endpoint, reason in row["endpoints"].items():
+                    if reason != "ok":
+                        print(f"{row['name']} has no {endpoint}: {reason}")
+        case "endpoints":
+            table(
+                ("endpoint", "parameters", "does"),
+                [(f"{row['method']} {row['path']}", _parameters(row), row["does"]) for row in rows],
+            )
+        case _:
+            levels = [" ".join(f"{level:g}" for level in row["levels"]) for row in rows]
+            table(
+                ("scenario", "arrivals", "levels", "question"),
+                [
+                    (row["name"], row["arrivals"], level, row["question"])
+                    for row, level in zip(rows, levels, strict=True)
+                ],
+            )
+
+
+def _variant(row: dict[str, Any]) -> list[str]:
+    budget = row["budget"]
+    slots = "connections" if budget["slots"] is None else str(budget["slots"])
+    endpoints = ["ok" if reason == "ok" else "-" for reason in row["endpoints"].values()]
+    return [row["name"], row["server"], row["model"], str(budget["processes"]), slots, *endpoints]
+
+
+def _parameters(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {one['default']} ({one['allowed']})" for name, one in row["parameters"].items())
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def progress() -> Iterator[Watcher]:
+    """A Watcher that draws a bar on standard error; plain lines where that is no terminal."""
+    console = _console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        console=console,
+        auto_refresh=False,  # drawing while a load runs would disturb it: once a second is enough
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task("starting", total=1)
+    place = [0, 0]  # Trials ended, of how many
+
+    def planned(trials: Sequence[Trial], seconds: float) -> None:
+        place[1] = len(trials)
+        console.print(f"{len(trials)} trials, predicted to take {duration(seconds)}", markup=False)
+        bar.update(task, total=sum(trial.scenario.duration_s for trial in trials), refresh=True)
+
+    def began(trial: Trial) -> None:
+        bar.update(task, description=f"{trial.variant} · {trial.scenario.name} · {trial.level:g}", refresh=True)
+
+    def ended(trial: Trial, verdict: str) -> None:
+        place[0] += 1
+        if not console.is_terminal:
+            console.print(f"[{place[0]}/{place[1]}] {trial.key}: {verdict}", markup=False)
+
+    with bar:
+        yield Watcher(
+            planned=planned,
+            began=began,
+            second=lambda: bar.update(task, advance=1, refresh=True),
+            ended=ended,
+            say=lambda line: console.print(line, style="yellow", markup=False),
+        )
