@@ -1,0 +1,54 @@
+"""Serves one variant: `python -m apps NAME --port P`. In: its name. Out: this process becomes its real server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+
+from apps.variants import VARIANTS, Variant
+
+# Servers read options from these, behind the back of the command that a report prints.
+FOREIGN = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
+
+
+def environment(variant: Variant) -> dict[str, str]:
+    """What the server's processes find in their environment."""
+    kept = {
+        name: value for name, value in os.environ.items() if name not in FOREIGN and not name.startswith("UVICORN_")
+    }
+    return kept | {
+        "GATEBENCH_VARIANT": variant.name,
+        "GATEBENCH_DB_CONNECTIONS": str(variant.budget.db_connections_per_process),
+    }
+
+
+def unknown(name: str) -> str:
+    """One line that helps."""
+    import difflib  # noqa: PLC0415  start-up is measured, too, and seldom fails
+
+    nearest = difflib.get_close_matches(name, VARIANTS, n=1, cutoff=0)
+    return f"apps: no variant is named {name!r}; the nearest is {nearest[0]}, and there are: {', '.join(VARIANTS)}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("apps", description="Becomes the real server of one variant.")
+    parser.add_argument("name", help=", ".join(VARIANTS))
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--print", action="store_true", help="show the command instead")
+    chosen = parser.parse_args()
+    variant = VARIANTS.get(chosen.name)
+    if variant is None:
+        print(unknown(chosen.name), file=sys.stderr)  # noqa: T201
+        return 2
+    command = variant.command(chosen.port, chosen.host)
+    if not chosen.print:
+        os.execve(command[0], command, environment(variant))  # noqa: S606  no shell, and none wanted
+    print(shlex.join(command))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""What an endpoint may ask for, and how it is performed. In: a program. Out: its body (push) or its items (pull).
+
+A program is a generator without I/O: it yields effects and returns its body. The blocking table serves threads
+and gevent (whose patched `time` and `threading` make it cooperative), the awaiting one asyncio. Variants differ
+in nothing else.
+
+Rule 1: what a performer raises (cancellation and a killed greenlet included) is thrown into the program at the
+effect that caused it, so that a program can clean up, or go on.
+Rule 2: however a loop ends, its program is closed and no longer counted in LIVE.
+Rule 3: no wait is ever shorter than asked. uvloop wakes up to 1.2 ms early: then the rest is slept, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from apps.pool import AsyncPool, Pool, share
+
+monotonic = time.monotonic
+
+
+class Sleep(NamedTuple):
+    seconds: float
+
+
+class Until(NamedTuple):
+    """Waits until so long after the call began. Streams use it: relative sleeps would add their errors up."""
+
+    seconds: float
+
+
+class Query(NamedTuple):
+    """Takes a pooled database connection, holds it for the query's time and gives it back."""
+
+    seconds: float
+
+
+class Emit(NamedTuple):
+    """Sends: an item of a stream, always bytes, or a message on a socket."""
+
+    data: Any
+
+
+class Receive(NamedTuple):
+    """Answers with the client's next message; raises Left when there will be none."""
+
+
+class Left(Exception):  # noqa: N818  it is news, not an error
+    """The client has gone."""
+
+
+Effect: TypeAlias = Sleep | Until | Query | Emit | Receive
+Program: TypeAlias = Generator[Effect, Any, bytes]
+Blocking: TypeAlias = Mapping[type, Callable[[Any, float], Any]]  # (effect, when the call began) -> its answer
+Awaiting: TypeAlias = Mapping[type, Callable[[Any, float], Awaitable[Any]]]
+
+LIVE: set[Program] = set()  # what runs in this process now; adding and discarding are atomic, a count is not
+_POOL = Pool(share())
+_ASYNC_POOL = AsyncPool(share())
+
+
+def _wait(due: float) -> None:
+    while (left := due - monotonic()) > 0:
+        time.sleep(left)  # looked up each time: gevent may have patched it
+
+
+def _query(effect: Query, _began: float) -> None:
+    with _POOL:
+        _wait(monotonic() + effect.seconds)
+
+
+async def _async_wait(due: float) -> None:
+    while (left := due - monotonic()) > 0:
+        await asyncio.sleep(left)
+
+
+async def _async_query(effect: Query, _began: float) -> None:
+    async with _ASYNC_POOL:
+        await _async_wait(monotonic() + effect.seconds)
+
+
+BLOCKING: Blocking = {
+    Sleep: lambda effect, _began: _wait(monotonic() + effect.seconds),
+    Until: lambda effect, began: _wait(began + effect.seconds),
+    Query: _query,
+}
+
+AWAITING: Awaiting = {
+    Sleep: lambda effect, _began: _async_wait(monotonic() + effect.seconds),
+    Until: lambda effect, began: _async_wait(began + effect.seconds),
+    Query: _async_query,
+}
+
+
+def push(program: Program, table: Blocking = BLOCKING) -> bytes:
+    """Performs a reply or a socket to its end; its body."""
+    began = monotonic()
+    resume, value = program.send, None
+    LIVE.add(program)
+    try:
+        while True:
+            effect = resume(value)
+            try:
+                value, resume = table[type(effect)](effect, began), program.send
+            except BaseException as error:  # rule 1
+                value, resume = error, program.throw
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    finally:
+        program.close()
+        LIVE.discard(program)
+
+
+def pull(program: Program, table: Blocking = BLOCKING) -> Generator[bytes, None, None]:
+    """Performs a stream as its reader asks for items: what it emits. Closing it ends the program."""
+    began = monotonic()
+    resume, value = program.send, None
+    LIVE.add(program)
+    try:
+        while True:
+            effect = resume(value)
+            try:
+                if type(effect) is Emit:
+                    yield effect.data
+                    value = None
+                else:
+                    value = table[type(effect)](effect, began)
+                resume = program.send
+            except BaseException as error:  # rule 1; GeneratorExit when the reader is gone
+                value, resume = error, program.throw
+    except StopIteration:
+        return
+    finally:
+        program.close()
+        LIVE.discard(program)
+
+
+async def push_async(program: Program, table: Awaiting = AWAITING) -> bytes:
+    """`push`, awaiting."""
+    began = monotonic()
+    resume, value = program.send, None
+    LIVE.add(program)
+    try:
+        while True:
+            effect = resume(value)
+            try:
+                value, resume = await table[type(effect)](effect, began), program.send
+            except BaseException as error:  # rule 1; CancelledError among them
+                value, resume = error, program.throw
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    finally:
+        program.close()
+        LIVE.discard(program)
+
+
+async def pull_async(program: Program, table: Awaiting = AWAITING) -> AsyncGenerator[bytes, None]:
+    """`pull`, awaiting."""
+    began = monotonic()
+    resume, value = program.send, None
+    LIVE.add(program)
+    try:
+        while True:
+            effect = resume(value)
+            try:
+                if type(effect) is Emit:
+                    yield effect.data
+                    value = None
+                else:
+                    value = await table[type(effect)](effect, began)
+                resume = program.send
+            except BaseException as error:  # rule 1
+                value, resume = error, program.throw
+    except StopIteration:
+        return
+    finally:
+        program.close()
+        LIVE.discard(program)

@@ -1,0 +1,131 @@
+"""Every way of serving the endpoints that is measured, one row each. In: nothing. Out: VARIANTS.
+
+To add a variant: add its row. The numbers stand in its budget, once; the command takes them from there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+Family = Literal["wsgi", "gevent", "asgi"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a variant may use. What is not the point of a comparison is equal, or shown as a difference."""
+
+    processes: int
+    slots: int | None  # calls at a time, over all processes; None: bounded by worker_connections alone
+    worker_connections: int | None  # a process; None: unbounded
+    loop: str | None  # the event loop; None: threads need none
+    keep_alive_s: int | None = 75  # longer than any pause of a client; None: the server closes after each answer
+    db_connections: int = 8  # over all processes
+    backlog: int = 2048
+    access_log: bool = False
+
+    @property
+    def threads(self) -> int:
+        """The threads of each process."""
+        return 1 if self.slots is None else self.slots // self.processes
+
+    @property
+    def db_connections_per_process(self) -> int:
+        return self.db_connections // self.processes
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of serving: interface, server, framework and concurrency model, with its budget."""
+
+    name: str
+    family: Family
+    interface: str
+    server: str
+    framework: str
+    model: str
+    command_line: str  # with the budget's fields in braces
+    budget: Budget
+    holes: Mapping[str, str] = field(default_factory=dict, hash=False)  # endpoint -> why this variant cannot serve it
+
+    def command(self, port: int, host: str = "127.0.0.1") -> list[str]:
+        """The server's real command; its program is the one installed beside this Python."""
+        numbers = asdict(self.budget) | {"threads": self.budget.threads, "host": host, "port": port, "tmp": WORKER_TMP}
+        program, *arguments = (word.format_map(numbers) for word in self.command_line.split())
+        return [os.path.join(os.path.dirname(sys.executable), program), *arguments]
+
+
+# gunicorn's workers touch a file twice a second to prove that they live: in memory, as on a disk that can block.
+WORKER_TMP = "/dev/shm" if os.access("/dev/shm", os.W_OK) else os.environ.get("TMPDIR", "/tmp")  # noqa: S108
+
+# No control socket: it is one fixed path a user, which two servers would fight for, and one more thread.
+# No worker timeout: to kill a slow worker would be to measure the arbiter.
+GUNICORN = (
+    "gunicorn apps.wsgi:app --bind {host}:{port} --workers {processes} --backlog {backlog} --no-control-socket"
+    " --timeout 0 --graceful-timeout 1 --worker-tmp-dir {tmp} --log-level warning"
+)
+# What WSGI servers don't do is off here, too: pings, deflate, a middleware that reads proxies' headers.
+# uvicorn logs each WebSocket that opens at level info, whatever --no-access-log says.
+UVICORN = (
+    "uvicorn apps.asgi:app --interface asgi3 --host {host} --port {port} --workers {processes} --backlog {backlog}"
+    " --loop {loop} --http httptools --ws wsproto --ws-per-message-deflate false --ws-ping-interval 0 --lifespan off"
+    " --timeout-keep-alive {keep_alive_s} --timeout-graceful-shutdown 1 --no-proxy-headers --no-access-log"
+    " --log-level warning"
+)
+POOLED = "--keep-alive {keep_alive_s} --worker-connections {worker_connections}"
+
+
+def _by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
+    return {variant.name: variant for variant in variants}
+
+
+VARIANTS = _by_name(
+    (
+        Variant(
+            name="wsgi-sync",
+            family="wsgi",
+            interface="wsgi",
+            server="gunicorn",
+            framework="raw",
+            model="4 processes, one call each at a time",
+            command_line=f"{GUNICORN} --worker-class sync",
+            budget=Budget(processes=4, slots=4, worker_connections=None, loop=None, keep_alive_s=None),
+            holes={
+                "ws": "one open WebSocket takes a whole sync process: with as many as processes, nobody else is served"
+            },
+        ),
+        Variant(
+            name="wsgi-threads",
+            family="wsgi",
+            interface="wsgi",
+            server="gunicorn",
+            framework="raw",
+            model="1 process, 16 threads",
+            command_line=f"{GUNICORN} --worker-class gthread --threads {{threads}} {POOLED}",
+            budget=Budget(processes=1, slots=16, worker_connections=20_000, loop=None),
+        ),
+        Variant(
+            name="wsgi-gevent",
+            family="gevent",
+            interface="wsgi",
+            server="gunicorn",
+            framework="raw",
+            model="1 process, a greenlet a connection",
+            command_line=f"{GUNICORN} --worker-class gevent {POOLED}",
+            budget=Budget(processes=1, slots=None, worker_connections=20_000, loop="libev"),
+        ),
+        Variant(
+            name="asgi",
+            family="asgi",
+            interface="asgi",
+            server="uvicorn",
+            framework="raw",
+            model="1 process, a task a call",
+            command_line=UVICORN,
+            budget=Budget(processes=1, slots=None, worker_connections=None, loop="uvloop"),
+        ),
+    )
+)
