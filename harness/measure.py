@@ -56,12 +56,13 @@ def target(part: Part) -> str:
     return f"{path}?{part.query}" if part.query else path
 
 
+def expected_of(part: Part) -> str | None:
+    """The right body of a reply; None for streams and sockets, which are checked as they go."""
+    return expected_body(part.endpoint, part.query).decode() if ENDPOINTS[part.endpoint].kind == "reply" else None
+
+
 def order_of(trial: Trial, server: Server, rows: Path) -> Order:
     """The Trial as the load process is told it, with the right body of every reply."""
-    bodies = [
-        expected_body(part.endpoint, part.query).decode() if ENDPOINTS[part.endpoint].kind == "reply" else None
-        for part in trial.scenario.mix
-    ]
     return Order(
         scenario=trial.scenario,
         level=trial.level,
@@ -69,7 +70,7 @@ def order_of(trial: Trial, server: Server, rows: Path) -> Order:
         host=server.address[0],
         port=server.address[1],
         targets=tuple(map(target, trial.scenario.mix)),
-        expected=tuple(bodies),
+        expected=tuple(map(expected_of, trial.scenario.mix)),
         rows=str(rows),
     )
 

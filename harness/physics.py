@@ -77,6 +77,7 @@ class Evidence:
     server_cores: int
     server_cpu_cores: float | None
     generator_cpu_cores: float | None
+    shared_cpus: bool  # server and generator had no CPUs apart
     other_cpu_cores: float | None  # used by anybody else, on the CPUs of the server and the generator
     steal_cores: float | None
     listen_overflows: int
@@ -141,6 +142,7 @@ def evidence(recording: Recording) -> Evidence:
         server_cores=max(len(recording.head.server_cpus), 1),
         server_cpu_cores=_cores(recording, "server"),
         generator_cpu_cores=_cores(recording, "generator"),
+        shared_cpus=bool(set(recording.head.server_cpus) & set(recording.head.generator_cpus)),
         other_cpu_cores=_others(recording),
         steal_cores=_per_second([sample.steal_s or 0.0 for sample in recording.of("machine")]),
         listen_overflows=recording.end.kernel.get("ListenOverflows", 0),
@@ -272,6 +274,13 @@ def generator_core(e: Evidence) -> Violation | None:
     return None
 
 
+def shared(e: Evidence) -> Violation | None:
+    """Server and generator on one CPU take time from each other."""
+    if e.shared_cpus:
+        return Violation(SUSPECT, "generator", "server and generator shared a CPU: a machine with two keeps them apart")
+    return None
+
+
 def disturbed(e: Evidence) -> Violation | None:
     """Others on our CPUs. The harness itself takes about 2 %; below 15 % of a core it is in the intervals' noise."""
     for what, cores in (("other processes used", e.other_cpu_cores), ("the hypervisor took", e.steal_cores)):
@@ -326,6 +335,7 @@ LAWS: tuple[Callable[[Evidence], Violation | None], ...] = (
     wait,
     impossible,
     generator_core,
+    shared,
     disturbed,
     little,
 )

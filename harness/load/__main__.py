@@ -76,7 +76,7 @@ def perform(order: Order, stop: Queue[str]) -> None:
         recorder = Recorder(now(), closed=scenario.arrivals == "closed", write=sink.write)
         stage = Stage(order, recorder)
         users = user_class(stage)
-        environment = Environment(user_classes=[users], events=locust.events, host=f"http://{order.host}:{order.port}")
+        environment = Environment(user_classes=[users], host=f"http://{order.host}:{order.port}")
         runner = environment.create_local_runner()
         count = user_count(order)
         runner.start(count, spawn_rate=count)

@@ -22,13 +22,13 @@ def constant(rate: float, duration_s: float, rng: np.random.Generator) -> Times:
 def poisson(rate: float, duration_s: float, rng: np.random.Generator) -> Times:
     """Independent exponential gaps of mean 1/rate, as from very many independent users (Palm-Khintchine)."""
     mean = rate * duration_s
-    times: Times = np.empty(0)
+    times: Times = np.empty(0, np.float64)
     while not len(times) or times[-1] < duration_s:
         more = int(mean + 6 * np.sqrt(mean) + 16)
         gaps = rng.exponential(1 / rate, more)
         begin = float(times[-1]) if len(times) else 0.0
         times = np.concatenate([times, begin + np.cumsum(gaps)])
-    return np.asarray(times[times < duration_s], np.float64)
+    return times[: int(np.searchsorted(times, duration_s))]
 
 
 def parts(weights: Sequence[int], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -41,7 +41,7 @@ def parts(weights: Sequence[int], n: int, rng: np.random.Generator) -> NDArray[n
 
 def stagger(users: int, over_s: float) -> Times:
     """When each closed user begins: evenly over one expected wait, so that they do not march in step."""
-    return np.arange(users) * (over_s / users)
+    return np.linspace(0.0, over_s, users, endpoint=False)
 
 
 def draw(pattern: str, rate: float, duration_s: float, seed: int) -> Times:

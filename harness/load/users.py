@@ -22,7 +22,7 @@ from harness.load import schedule
 from harness.load.client import Address, Call, Connection, now, prepared
 from harness.load.order import Order
 from harness.load.recorder import TIMEOUT, UNFINISHED, Recorder, Track
-from harness.load.streams import CONVERSATIONS, FAILURES, Due
+from harness.load.streams import CONVERSATIONS, FAILURES, Broken, Due
 from harness.load.timer import Alarm
 
 BATCH = 64  # arrivals sent in one go when behind, so that answers are still read in between
@@ -76,7 +76,7 @@ class Stage:
 
     def abandon(self, kind: str = UNFINISHED) -> int:
         """Ends everything: what is left is of this kind. Answers how many arrivals were never taken up."""
-        return sum([flow.abandon(kind) for flow in self.flows])
+        return sum([flow.abandon(kind) for flow in tuple(self.flows)])
 
 
 class ClosedFlow:
@@ -126,11 +126,20 @@ class ClosedFlow:
 
     def abandon(self, kind: str) -> int:
         self._finished.set()
+        self.connections[0].expire(kind)
+        if self._talk is not None:
+            self._talk.kill(Broken(kind))
+        self.leave()
+        return 0
+
+    def leave(self) -> None:
+        """Goes away without another word: a call under way gets no outcome."""
+        self._finished.set()
         if self._talk is not None:
             self._talk.kill()
-        self.connections[0].expire(kind)
         self.connections[0].close()
-        return 0
+        if self in self._stage.flows:
+            self._stage.flows.remove(self)
 
 
 class OpenFlow:
@@ -233,7 +242,7 @@ class OpenFlow:
                 self._stage.tracks[part].offer(intended)
             self._stage.tracks[part].settle(kind, intended, *[max(ended, intended)] * 3)
         self._sent = len(self._due)
-        gevent.killall(list(self._talks))
+        gevent.killall(list(self._talks), Broken(kind))
         for connection in self.connections:
             connection.expire(kind)
             connection.close()
