@@ -1,0 +1,118 @@
+"""Charts: a question in words and a function from Summaries to figures. In: a Run. Out: plotly figures, as data.
+
+The only place that imports plotly. Charts draw usable cells only: `figures()` takes the VOID ones away beforehand. A
+chart's function returns panels, name → drawing; none: there is nothing to draw. CHARTS, the table at the end, is all of
+them: to add one, add a function and its row.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from harness.physics import VOID, judge
+from harness.recording import Run
+from harness.report.by_cell import latency, resources, throughput
+from harness.report.by_trial import spectrum, timeline
+from harness.report.drawing import Drawing, Looks, Panels, looks
+from harness.stats import Summary, summarise
+
+
+@dataclass(frozen=True)
+class Chart:
+    """question: what it answers. beyond: what it does not show or measure. panels: draws it."""
+
+    name: str
+    title: str
+    question: str
+    beyond: str
+    panels: Callable[[Run, Sequence[Summary], Looks], Panels]
+
+
+def figures(run: Run) -> dict[str, dict[str, go.Figure]]:
+    """Chart → its panels, of usable cells. Looks are those of all variants, so they stay when a variant is VOID."""
+    usable = replace(run, recordings=tuple(one for one in run.recordings if judge(one).name != VOID))
+    summaries = summarise(usable.recordings)
+    drawn = {chart.name: chart.panels(usable, summaries, looks(run)) for chart in CHARTS.values()}
+    return {name: {panel: _figure(one) for panel, one in panels.items()} for name, panels in drawn.items() if panels}
+
+
+def _figure(drawing: Drawing) -> go.Figure:
+    # an empty template: plotly's own would be a third of the page's data, in colours that no theme could exchange
+    return go.Figure(drawing, layout_template=go.layout.Template())
+
+
+def as_json(figure: go.Figure) -> str:
+    """Floats to 6 digits: the last bits of a sum depend on the machine."""
+    return json.dumps(_short(figure.to_plotly_json()), separators=(",", ":"), sort_keys=True)
+
+
+def _short(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _short(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_short(item) for item in value]
+        case float():
+            return float(f"{value:.6g}") if math.isfinite(value) else None
+        case _:
+            return value
+
+
+def plotly_js() -> str:
+    text: str = get_plotlyjs()
+    return text
+
+
+CHARTS: dict[str, Chart] = {
+    chart.name: chart
+    for chart in (
+        Chart(
+            "throughput",
+            "Throughput",
+            "How many requests a second did each variant complete, and what stops it from doing more?",
+            "Bars are completed requests only; whiskers are 95 % intervals over the repeats. A ceiling is computed "
+            "from the variant's own budget or CPU, not measured. A closed load slows down with its server, and so "
+            "shows no backlog.",
+            throughput,
+        ),
+        Chart(
+            "latency",
+            "Response times",
+            "How long did users wait, and how much of it was the server's service?",
+            "Percentiles are of all samples of all repeats together; one that too few samples support is left out. In "
+            "closed mode response is service: the waiting that an open schedule would have caused is not in it.",
+            latency,
+        ),
+        Chart(
+            "spectrum",
+            "Every percentile",
+            "What do the slowest requests look like?",
+            "Each nine takes the same room. A curve ends where the samples no longer support it: it has no maximum.",
+            spectrum,
+        ),
+        Chart(
+            "timeline",
+            "One trial, second by second",
+            "Was it steady, or did it drift, stall or fail on the way?",
+            "The repeat with the middle throughput: one trial is an example and carries no interval. Response times "
+            "belong to the second in which the request was due; a second's p99 is what was seen in it, from 100 "
+            "samples up. In closed mode that is service.",
+            timeline,
+        ),
+        Chart(
+            "resources",
+            "What it costs",
+            "How much CPU, memory and how many threads does each variant take?",
+            "The server's whole process tree, and nothing of the clients or a database beside it. Memory that "
+            "processes share counts in each of them. No intervals: peaks over all repeats, and CPU as a mean.",
+            resources,
+        ),
+    )
+}

@@ -1,0 +1,238 @@
+"""The report: one HTML file that needs nothing else. In: a Run. Out: the page, byte for byte the same for the same Run.
+
+Pure but for `write`: no clock, no random ids, no paths. All text from outside is hostile: templates escape it, figures
+are data (JSON in blocks that no browser runs), and the policy lets the page's own two scripts run, and nothing load.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.physics import VOID
+from harness.recording import Run, write_whole
+from harness.report import words
+from harness.report.answers import NO_CLAIM, answers, holes
+from harness.report.charts import CHARTS, as_json, figures, plotly_js
+from harness.report.drawing import THEME, looks
+from harness.stats import Summary, summarise
+
+TEMPLATES = Path(__file__).parent / "templates"
+# What the manifest says elsewhere on the page.
+TOLD = {"command", "failures", "holes", "measured_share", "notes", "outcome", "reason", "scenarios", "variants"}
+
+
+def write(run: Run, path: Path | None = None) -> Path:
+    """Writes the page, by default as the run's `report.html`."""
+    path = path or run.folder / "report.html"
+    write_whole(path, render(run, plotly_js()).encode())
+    return path
+
+
+def render(run: Run, plotly_js: str) -> str:
+    """The page, with the given source of plotly.js inside."""
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    summaries = summarise(run.recordings)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        name: getattr(words, name) for name in ("interval", "is_primary", "load", "lost", "number", "quantile")
+    }
+    environment.filters["marked"] = partial(_marked, names=looks(run).keys())
+    return environment.get_template("report.html").render(
+        title=run.folder.name or "run",
+        answers=answers(run, summaries),
+        banners=_banners(run, summaries),
+        verdicts=_verdicts(summaries),
+        charts=_charts(run),
+        frameworks=_frameworks(run),
+        sections=_sections(summaries),
+        looks=looks(run),
+        holes=holes(run),
+        budgets=_budgets(run),
+        questions={one.trial.scenario.name: one.trial.scenario for one in run.recordings},
+        problems=_problems(run),
+        errors=_errors(run),
+        notes=_notes(run),
+        machine=_machine(run),
+        about=_tree({key: value for key, value in run.manifest.items() if key not in TOLD}),
+        when=_when(run),
+        share=_share(run),
+        command=_command(run),
+        plotly_js=plotly_js,
+        script=script,
+        css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        theme=_embedded(json.dumps(THEME)),
+        hashes=" ".join(_hash(source) for source in (plotly_js, script)),
+    )
+
+
+def _sections(summaries: list[Summary]) -> list[list[Summary]]:
+    """The table in pieces that share a load: wholes first, each with its parts below it."""
+    ordered = chain.from_iterable(words.facets(summaries, void=True, parts=True))
+    return [list(rows) for _, rows in groupby(ordered, key=lambda row: (row.scenario, row.level, row.lens))]
+
+
+def _marked(text: str, names: Collection[str]) -> Markup:
+    """A sentence, with the variants' names emphasised, and no line broken inside a name or an interval."""
+    alternatives = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    parts = re.split(rf"(?<![\w./-])({alternatives})(?![\w/-])|(\[[^\[\]\s]*\]|\S+/s)", text) if names else [text]
+    marks = (Markup("{}"), Markup("<b class=name>{}</b>"), Markup("<span class=keep>{}</span>"))
+    return Markup().join(marks[i % 3].format(part) for i, part in enumerate(parts) if part)
+
+
+def _hash(script: str) -> str:
+    """A script's name in the content-security policy (CSP level 3, §8.3)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _embedded(text: str) -> str:
+    """JSON that cannot leave its script element, whatever it says."""
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _charts(run: Run) -> list[dict[str, Any]]:
+    return [
+        {
+            "chart": CHARTS[name],
+            "names": list(panels),
+            "height": max(figure.layout.height for figure in panels.values()),
+            "data": _embedded(f"[{','.join(as_json(figure) for figure in panels.values())}]"),
+        }
+        for name, panels in figures(run).items()
+    ]
+
+
+def _frameworks(run: Run) -> list[str]:
+    names = {one.head.subject.framework for one in run.recordings}
+    return sorted(name for name in names if name and name != "raw")
+
+
+# -- what must be read before any number -----------------------------------------------------------------------------
+
+
+def _banners(run: Run, summaries: list[Summary]) -> list[str]:
+    outcome = run.manifest.get("outcome", "complete")
+    reason = f" {run.manifest['reason']}" if run.manifest.get("reason") else ""
+    return [
+        *[f"PARTIAL: this run did not end as planned ({outcome}).{reason}"] * (outcome != "complete"),
+        *["Nothing was recorded."] * (not summaries),
+        *[NO_CLAIM] * (0 < max((row.repeats for row in summaries), default=0) < 2),
+        *["Measured on machines that differ; comparing them is unsafe: see the machine."]
+        * bool(_machine(run)["differing"]),
+    ]
+
+
+def _verdicts(summaries: Iterable[Summary]) -> list[tuple[str, int]]:
+    counted = Counter(row.verdict for row in summaries if words.is_primary(row.endpoint))
+    return [(name, counted[name]) for name in ("VALID", "SUSPECT", VOID) if counted[name]]
+
+
+def _problems(run: Run) -> list[str]:
+    """Without the folder's path: the page is the same wherever the run lies."""
+    unreadable = [problem.replace(f"{run.folder}/", "") for problem in run.problems]
+    broken = [
+        f"{one.trial.key}: {one.end.outcome}" + (f": {one.end.reason}" if one.end.reason else "")
+        for one in run.recordings
+        if one.end.outcome != "complete"
+    ]
+    budgets = {(one.trial.variant, json.dumps(dict(one.head.subject.budget), sort_keys=True)) for one in run.recordings}
+    changed = [name for name, count in sorted(Counter(name for name, _ in budgets).items()) if count > 1]
+    failures = run.manifest.get("failures")
+    abandoned = [f"{name}: {why}" for name, why in failures.items()] if isinstance(failures, dict) else []
+    return (
+        abandoned + unreadable + broken + [f"{name} was measured with different budgets in one run" for name in changed]
+    )
+
+
+def _errors(run: Run) -> list[tuple[str, str, str, int]]:
+    """(scenario, variant, kind, how often), over all trials."""
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for one in run.recordings:
+        for kind, count in one.end.errors.items():
+            counted[one.trial.scenario.name, one.trial.variant, kind] += count
+    return [(*key, count) for key, count in sorted(counted.items())]
+
+
+def _notes(run: Run) -> list[str]:
+    """Each once, and in how many trials it was made."""
+    given = run.manifest.get("notes") or []
+    counted = Counter(note for one in run.recordings for note in one.end.notes)
+    own = [str(note) for note in (given if isinstance(given, list) else [given])]
+    return own + [f"{note} ({count} of {len(run.recordings)} trials)" for note, count in sorted(counted.items())]
+
+
+# -- what it was measured with ---------------------------------------------------------------------------------------
+
+
+def _budgets(run: Run) -> dict[str, Any]:
+    """A column a variant and a row a limit; those that differ are marked, for they are part of every comparison."""
+    subjects = {one.trial.variant: one.head.subject for one in reversed(run.recordings)}
+    names = sorted(subjects)
+    keys = list(dict.fromkeys(key for name in names for key in subjects[name].budget))
+    facts = ("family", "interface", "server", "framework")
+    rows = [(fact, [getattr(subjects[name], fact) for name in names]) for fact in facts]
+    rows += [(key, [_value(subjects[name].budget.get(key, "")) for name in names]) for key in keys]
+    return {
+        "names": names,
+        "rows": [(key, values, len(set(values)) > 1) for key, values in rows],
+        "commands": [(name, shlex.join(subjects[name].command)) for name in names if subjects[name].command],
+    }
+
+
+def _value(value: object) -> str:
+    return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _machine(run: Run) -> dict[str, Any]:
+    """The facts of the first trial, and the names of those that were not the same in all."""
+    if not run.recordings:
+        return {"facts": [], "differing": []}
+    trees = [_tree(one.head.facts) for one in run.recordings]
+    changed = {path for tree in trees for path, value in set(tree) ^ set(trees[0])}
+    return {"facts": trees[0], "differing": sorted(changed)}
+
+
+def _tree(value: object, path: str = "") -> list[tuple[str, str]]:
+    """Any nested data as (path, value), in its own order."""
+    if isinstance(value, Mapping) and value:
+        return [pair for key, item in value.items() for pair in _tree(item, f"{path} {key}".strip())]
+    if isinstance(value, list | tuple) and any(isinstance(item, Mapping | list) for item in value):
+        return [pair for i, item in enumerate(value, 1) for pair in _tree(item, f"{path} {i}".strip())]
+    if isinstance(value, list | tuple):
+        return [(path, ", ".join(str(item) for item in value))]
+    return [(path, _value(value))] if path else []
+
+
+def _when(run: Run) -> str:
+    starts = sorted(one.head.started_at for one in run.recordings)
+    return f"{starts[0]} to {starts[-1]}" if starts else ""
+
+
+def _share(run: Run) -> str:
+    share = run.manifest.get("measured_share")
+    return f"{share:.0%}" if isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1 else ""
+
+
+def _command(run: Run) -> str:
+    command = run.manifest.get("command", "")
+    return shlex.join(map(str, command)) if isinstance(command, list | tuple) else str(command)
