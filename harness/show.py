@@ -80,9 +80,11 @@ def _cells(row: Summary) -> list[str]:
 def answers(run: Run, rows: Sequence[Summary], sentences: Sequence[Answer]) -> None:
     """A finished run: the table, then a sentence a question, then what must not be overlooked."""
     summaries(rows)
-    print()
+    console = _console()
     for answer in sentences:
-        _console().print(Text(str(answer)))
+        console.print(Text(f"\n{answer.question}", style="bold"))
+        for line in (answer.sentence, *answer.parts, answer.limited, *answer.left_out):
+            console.print(Text(line), soft_wrap=True)
     if any(row.repeats < 2 for row in rows):
         _console().print(
             Text("\nOne repeat: these numbers have no interval, so they support no claim.", style="yellow")

@@ -67,14 +67,24 @@ def sse(address: Address, target: str, part: Part, recorder: Recorder, due: Due,
                     later.completed(expected, expected, expected, max(moments[-1], expected))
             if planned and len(moments) != planned:
                 raise Broken("incomplete stream")
-        except BaseException:
-            if not moments:
-                first.failed(due.intended, "no first event")
-            start = moments[0] if moments else due.intended
-            for number in range(max(len(moments), 1), planned):
-                later.offer(start + number * interval_s)
-                later.failed(start + number * interval_s, "missing event")
+        except BaseException as error:
+            _give_up(first, later, due, moments, [interval_s * number for number in range(planned)], error)
             raise
+
+
+def _give_up(
+    first: Track, later: Track, due: Due, moments: list[float], plan_s: list[float], error: BaseException
+) -> None:
+    """What a broken stream owes: every event still planned; if we cut it short ourselves, only what was due by now."""
+    ended = now()
+    kind = _kind(error) if isinstance(error, gevent.GreenletExit | gevent.Timeout) else "missing event"
+    if not moments:
+        first.settle(kind, *due, due.taken, ended)
+    start = moments[0] if moments else due.intended
+    for moment in (start + offset for offset in plan_s[max(len(moments), 1) :]):
+        if kind != UNFINISHED or moment <= ended:
+            later.offer(moment)
+            later.settle(kind, moment, moment, moment, max(moment, ended))
 
 
 def ws(address: Address, target: str, part: Part, recorder: Recorder, due: Due, timeout_s: float) -> None:

@@ -7,12 +7,12 @@ not overlap (stricter than a test at 5 %); and where the load itself set the pac
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from harness.physics import SERVED, SUSPECT, VOID
+from harness.physics import SERVED, SUSPECT, VOID, evidence, served
 from harness.recording import Run
 from harness.report.words import (
     TIMES,
@@ -34,6 +34,8 @@ NO_CLAIM = "One repeat: supports no claim."
 # Closed users who wait for nothing but the declared wait complete users ÷ wait; nearer to it than this, differences are
 # those of the load, not of the servers.
 PACED = 0.95
+
+KeptUp = Callable[[Summary], bool]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def answers(run: Run, summaries: Iterable[Summary]) -> list[Answer]:
     """One for each scenario, level, lens and endpoint of its mix."""
     scenarios = {recording.trial.scenario.name: recording.trial.scenario for recording in run.recordings}
     everything = facets(summaries, void=True, parts=True)
+    kept_up = _kept_up(run)
 
     def parts_of(row: Summary) -> list[list[Summary]]:
         cell = (row.scenario, row.level, row.lens)
@@ -73,7 +76,7 @@ def answers(run: Run, summaries: Iterable[Summary]) -> list[Answer]:
             load=load(rows[0]),
             endpoint=rows[0].endpoint,
             question=scenarios[rows[0].scenario].question,
-            sentence=sentence(rows, _pace(scenarios[rows[0].scenario], rows[0].level)),
+            sentence=sentence(rows, _pace(scenarios[rows[0].scenario], rows[0].level), kept_up),
             parts=tuple(_part(part) for part in parts_of(rows[0])),
             limited=_limited(rows),
             limits=tuple(f"{row.variant}, {row.limited_by}: {row.reason}" for row in rows if row.verdict != VOID),
@@ -123,12 +126,15 @@ def holes(run: Run) -> dict[str, dict[str, str]]:
     }
 
 
-def sentence(rows: Sequence[Summary], pace: float | None = None) -> str:
-    """The answer to one question, of rows that may be compared. pace: the most that the load itself allows."""
+def sentence(rows: Sequence[Summary], pace: float | None = None, kept_up: KeptUp | None = None) -> str:
+    """The answer to one question, of rows that may be compared.
+
+    pace: the most that the load itself allows. kept_up: whether an open cell served what was offered.
+    """
     usable = [row for row in rows if row.verdict != VOID]
     if not usable:
         return "No usable cell: every one is VOID."
-    told = _closed(usable, pace) if usable[0].arrivals == "closed" else _open(usable)
+    told = _closed(usable, pace) if usable[0].arrivals == "closed" else _open(usable, kept_up or served_all)
     return " ".join([told, *_reservations(usable)])
 
 
@@ -151,9 +157,7 @@ class Scored(NamedTuple):
 
 def _closed(rows: Sequence[Summary], pace: float | None) -> str:
     scored = [
-        Scored(
-            row, rps, low, high, throughput(row), row.limited_by == "generator" or bool(pace and rps >= PACED * pace)
-        )
+        Scored(row, rps, low, high, throughput(row), bool(pace and rps >= PACED * pace))
         for row in rows
         if (rps := row.throughput_rps) is not None
         and (low := row.throughput_low_rps) is not None
@@ -165,20 +169,20 @@ def _closed(rows: Sequence[Summary], pace: float | None) -> str:
     return told + _unclaimed(rows, scored)
 
 
-def _open(rows: Sequence[Summary]) -> str:
-    served = [row for row in rows if served_all(row)]
-    short = [row for row in rows if row not in served]
+def _open(rows: Sequence[Summary], kept_up: KeptUp) -> str:
+    keeping = [row for row in rows if kept_up(row)]
+    short = [row for row in rows if row not in keeping]
     behind = [f"{row.variant} {throughput(row)} ({row.limited_by})" for row in short]
     failed = f" Did not serve all of it: {'; '.join(behind)}." if short else ""
     offered = f"the {rate(rows[0].level)}/s offered"
     if all(row.repeats < 2 for row in rows):
-        seen = _seen(served) or "none served all of it"
+        seen = _seen(keeping) or "none served all of it"
         return f"{NO_CLAIM} Seen at {offered}: {seen}.{failed}"
-    if not served:
+    if not keeping:
         return f"None served all of {offered}.{failed}"
-    scored = _by_p99(served)
-    who = "All" if not short else _listed([row.variant for row in served])
-    told = _fastest(served, scored) if scored else "Too few samples to compare a p99."
+    scored = _by_p99(keeping)
+    who = "All" if not short else _listed([row.variant for row in keeping])
+    told = _fastest(keeping, scored) if scored else "Too few samples to compare a p99."
     return f"{who} served {offered}. {told}{failed}"
 
 
@@ -215,8 +219,24 @@ def _fastest(rows: Sequence[Summary], scored: Sequence[Scored]) -> str:
     return _compared(scored, "has the lowest p99", lower_wins=True) + _unclaimed(rows, scored)
 
 
+def _kept_up(run: Run) -> KeptUp:
+    """The rule of harness.physics, for most of a cell's usable Trials."""
+    trials: dict[tuple[object, ...], list[bool]] = {}
+    for recording in run.recordings:
+        trial = recording.trial
+        if trial.scenario.arrivals != "closed" and recording.end.outcome == "complete":
+            cell = (trial.variant, trial.scenario.name, trial.level, trial.lens)
+            trials.setdefault(cell, []).append(served(evidence(recording)))
+
+    def kept_up(row: Summary) -> bool:
+        votes = trials.get((row.variant, row.scenario, row.level, row.lens))
+        return served_all(row) if votes is None else 2 * sum(votes) > len(votes)
+
+    return kept_up
+
+
 def served_all(row: Summary) -> bool:
-    """Whether an open cell completed what was offered inside the window: the rule of harness.physics."""
+    """The same of a Summary alone, which does not know the edges of its windows."""
     return (row.throughput_rps or 0.0) >= SERVED * row.offered_rps and lost(row) < (1 - SERVED) * row.offered
 
 
