@@ -26,7 +26,7 @@ def test_all_six_endpoints_show_in_locusts_own_table(tmp_path: Path) -> None:
             "-t",
             "3",
             "--json-file",
-            str(tmp_path / "told.json"),
+            str(tmp_path / "told"),  # Locust adds .json
             "--host",
             host,
         ]
