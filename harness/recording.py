@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from harness.errors import EnvironmentFault, UsageError
 from harness.histogram import BUCKETS, Histogram
@@ -34,6 +34,7 @@ SUFFIX = ".jsonl.gz"
 MAX_FILE_BYTES = 64 << 20
 MAX_TEXT_BYTES = 512 << 20
 MAX_LINE_BYTES = 8 << 20
+MAX_LINES = 1_000_000
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Number = Annotated[float, Field(ge=0)]
@@ -55,13 +56,19 @@ class Row(Data):
     finished: Count = 0  # completions that happened in this second, whenever they were due
     hist: dict[Kind, tuple[list[Count], list[Count]]] = {}
 
+    @field_validator("hist")
+    @classmethod
+    def _fits(cls, hist: dict[Kind, tuple[list[int], list[int]]]) -> dict[Kind, tuple[list[int], list[int]]]:
+        for kind, (deltas, counts) in hist.items():
+            if len(deltas) != len(counts) or sum(deltas) >= BUCKETS or 0 in deltas[1:]:
+                raise ValueError(f"the histogram of {kind} does not fit its buckets")
+        return hist
+
     def histogram(self, kind: Kind) -> Histogram | None:
         if kind not in self.hist:
             return None
         deltas, counts = self.hist[kind]
         buckets = np.cumsum(np.asarray(deltas, np.int64))
-        if len(deltas) != len(counts) or (len(buckets) and buckets[-1] >= BUCKETS):
-            raise ValueError(f"a histogram of {self.row!r} does not fit its buckets")
         return Histogram(buckets, np.asarray(counts, np.int64))
 
 
@@ -220,11 +227,12 @@ def read(path: Path) -> Recording:
 def _lines(path: Path) -> Iterator[Any]:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"larger than {MAX_FILE_BYTES >> 20} MB")
-    total = 0
+    total = lines = 0
     with gzip.open(path, "rb") as source:
         while line := source.readline(MAX_LINE_BYTES + 1):
             total += len(line)
-            if len(line) > MAX_LINE_BYTES or total > MAX_TEXT_BYTES:
+            lines += 1
+            if len(line) > MAX_LINE_BYTES or total > MAX_TEXT_BYTES or lines > MAX_LINES:
                 raise ValueError("its text is larger than a recording can be")
             yield json.loads(line, parse_constant=_refuse)
 
@@ -246,6 +254,8 @@ def _parsed(lines: Iterator[Any]) -> Recording:
             case {"head": dict(given)} if head is None:
                 head = Head.model_validate(given)
             case {"end": dict(end)} if head is not None:
+                if next(lines, None) is not None:  # reading on also checks gzip's checksum
+                    raise ValueError("lines after the end")
                 return Recording(head, tuple(rows), tuple(samples), End.model_validate(end))
             case _:
                 raise ValueError("an unknown line")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -80,7 +81,8 @@ def parse(text: str, name: str, file: str) -> list[Scenario]:
 
 
 def _scenario(given: dict[str, Any], file: str, place: tuple[str | int, ...]) -> Scenario:
-    for number, part in enumerate(given.get("mix", ())):
+    mix = given.get("mix")
+    for number, part in enumerate(mix if isinstance(mix, list) else ()):
         for key in COMPUTED:
             if isinstance(part, dict) and key in part:
                 raise UsageError(
@@ -127,6 +129,8 @@ def load(names: Iterable[str]) -> list[Scenario]:
             scenarios += parse(path.read_text(encoding="utf-8"), path.stem, path.name)
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: {error}") from None
+    if twice := [name for name, count in Counter(one.name for one in scenarios).items() if count > 1]:
+        raise UsageError(f"scenario {twice[0]!r} is asked for twice")
     return scenarios
 
 

@@ -128,7 +128,8 @@ def _cell(trials: list[Recording]) -> list[Summary]:
     usable = [trial for trial, verdict in zip(trials, verdicts, strict=True) if verdict.name != VOID]
     verdict = combined(verdicts)
     shown = usable or trials
-    names = dict.fromkeys(name for trial in shown for name in trial.names)
+    asked = [part.endpoint for part in trials[0].trial.scenario.mix]  # a cell without a row is still a cell
+    names = dict.fromkeys([*(name for trial in shown for name in trial.names), *asked])
     return [_row(name, shown, verdict, usable=bool(usable)) for name in names]
 
 
@@ -153,7 +154,7 @@ def _row(name: str, trials: list[Recording], verdict: Verdict, *, usable: bool) 
     p99 = quantile_interval(responses, 0.99) if usable else None
     throughput = mean_interval([recording.throughput_rps(name) for recording in trials]) if usable else None
     lateness = Histogram.merged(recording.histogram(name, "lateness") for recording in trials)
-    resources = _resources(name, trials)
+    resources = _resources(name, trials, usable)
     closed = trial.scenario.arrivals == "closed"
     return Summary(
         variant=trial.variant,
@@ -189,7 +190,7 @@ def _service_p99(name: str, trials: list[Recording]) -> float | None:
     return quantile_ms(Histogram.merged(recording.histogram(name, "service") for recording in trials), 0.99)
 
 
-def _resources(name: str, trials: list[Recording]) -> dict[str, Any]:
+def _resources(name: str, trials: list[Recording], usable: bool) -> dict[str, Any]:
     """The server's CPU a completed request, its peak memory and threads; None where nothing was sampled."""
     samples = [sample for recording in trials for sample in recording.of("server")]
     memory = [sample.rss_mb for sample in samples if sample.rss_mb is not None]
@@ -199,7 +200,7 @@ def _resources(name: str, trials: list[Recording]) -> dict[str, Any]:
     alone = len({part.endpoint for part in trials[0].trial.scenario.mix}) == 1 and ":" not in name
     cpu_s = sum(sample.cpu_s for sample in samples)
     return {
-        "cpu_ms_per_request": cpu_s * 1000 / requests if samples and requests and alone else None,
+        "cpu_ms_per_request": cpu_s * 1000 / requests if samples and requests and alone and usable else None,
         "rss_mb": max(memory, default=None),
         "threads": max(threads, default=None),
     }

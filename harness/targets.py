@@ -50,20 +50,23 @@ def allowed() -> frozenset[str]:
 
 def parse(url: str) -> Target:
     """The target of a URL. Raises UsageError for what can't or may not be loaded."""
-    parts = urlsplit(url)
+    shown = ascii(url.rpartition("@")[2])[1:-1]  # never a password, always one line
+    if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
+        raise UsageError(f"{shown}: a URL must be percent-encoded")
+    try:
+        parts = urlsplit(url)
+        port = 80 if parts.port is None else parts.port
+    except ValueError as error:
+        raise UsageError(f"{shown}: {error}") from None
+    if port == 0:
+        raise UsageError(f"{shown}: no server listens on port 0")
     if parts.scheme not in SCHEMES or not parts.hostname:
         raise UsageError(
-            f"{url}: not a URL that can be loaded; it begins with {', '.join(f'{name}://' for name in SCHEMES)}"
+            f"{shown}: not a URL that can be loaded; it begins with {', '.join(f'{name}://' for name in SCHEMES)}"
         )
-    try:
-        port = parts.port or 80
-    except ValueError as error:
-        raise UsageError(f"{url}: {error}") from None
     if parts.username or parts.password:
         raise UsageError(f"{url.rpartition('@')[2]}: a URL with a password in it is not taken")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if not path.isascii() or any(character <= " " for character in path):
-        raise UsageError(f"{url}: the path must be percent-encoded")
     return Target(SCHEMES[parts.scheme], checked(parts.hostname, port), port, path, parts.query)
 
 
@@ -71,10 +74,11 @@ def checked(host: str, port: int) -> str:
     """The address of a host that may be loaded; UsageError otherwise."""
     try:
         addresses = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
-    except OSError as error:
-        raise UsageError(f"{host}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{host}: {getattr(error, 'strerror', None) or error}") from None
     for address in addresses:
         known = ipaddress.ip_address(address.partition("%")[0])
+        known = getattr(known, "ipv4_mapped", None) or known
         if known.is_link_local:
             raise UsageError(f"{host} is {address}, a link-local address: never a target")
         if not known.is_loopback and not {f"{host}:{port}", f"{address}:{port}"} & allowed():

@@ -67,6 +67,8 @@ class Scenario(Data):
         wanted, other = ("users", "rates") if self.arrivals == "closed" else ("rates", "users")
         if not getattr(self, wanted) or getattr(self, other):
             raise ValueError(f"arrivals = {self.arrivals!r} needs {wanted} = [...] and no {other}")
+        if len(set(self.levels)) < len(self.levels):
+            raise ValueError(f"each of {wanted} once: {list(self.levels)}")
         if self.warmup_s >= self.duration_s:
             raise ValueError(f"warmup_s ({self.warmup_s}) must be less than duration_s ({self.duration_s})")
         return self
@@ -104,7 +106,7 @@ class Trial(Data):
 
     variant: Name
     scenario: Scenario
-    level: float
+    level: Annotated[float, Field(gt=0)]
     repeat: Annotated[int, Field(ge=0)]
     seed: int
     lens: Lens = "equal-cpu"
@@ -116,8 +118,8 @@ class Trial(Data):
     @property
     def key(self) -> str:
         """Its name inside a run, safe as a file's name."""
-        text = f"{self.scenario.name}-{self.level:g}-{self.variant}-r{self.repeat}"
-        return text.replace("/", ".")
+        text = f"{self.scenario.name}-{self.level:.12g}-{self.variant}-r{self.repeat}"
+        return text.replace("/", "~")  # which no name may hold, so that no two Trials share a file
 
 
 def plan(

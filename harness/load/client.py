@@ -63,11 +63,10 @@ class Connection:
     def busy(self) -> bool:
         return self._call is not None
 
-    def begin(self, call: Call, intended: float, taken: float) -> None:
-        """Starts a call; its outcome comes through `done`, from the hub."""
-        self.intended, self.taken = intended, taken
+    def begin(self, call: Call, intended: float, taken: float, attempted: float) -> None:
+        """Starts a call; its outcome comes through `done`, from the hub. attempted: now, which the caller knows."""
+        self.intended, self.taken, self.attempted = intended, taken, attempted
         self._call = call
-        self.attempted = now()
         if self._sock is None:
             self._connect()
         else:
@@ -99,11 +98,11 @@ class Connection:
             self._sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # small writes must not wait for an ACK
             code = self._sock.connect_ex(self._address)
         except OSError as error:
-            self._loop.run_callback(self._fail, kind_of(error))
+            self._loop.run_callback(self._refused, self._call, kind_of(error))
             return
         self._fresh = True
         if code not in (0, errno.EINPROGRESS):
-            self._loop.run_callback(self._fail, kind_of(OSError(code, "")))
+            self._loop.run_callback(self._refused, self._call, kind_of(OSError(code, "")))
             return
         self._writer = self._loop.io(self._sock.fileno(), _WRITE)
         self._writer.start(self._connected)
@@ -219,6 +218,10 @@ class Connection:
         elif call is not None:
             self.ended = now()
             self._done(self, kind)
+
+    def _refused(self, call: Call, kind: str) -> None:
+        if self._call is call:  # it may have been ended meanwhile
+            self._fail(kind)
 
     def _fail(self, kind: str) -> None:
         self.ended = now()

@@ -7,10 +7,12 @@ client.Connection (one read holds the whole reply) does not apply.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
 MAX_HEAD = 65_536
+_SIZE, _TRAILER = -1, -2  # what may come instead of so many bytes of a chunk
 KEPT_BODY = 1 << 20  # beyond this only the length of a body is kept
 
 
@@ -31,7 +33,7 @@ class Head(NamedTuple):
 def parse_head(head: bytes, *, bodiless: bool = False) -> Head:
     """head: everything before the empty line. bodiless: the request was a HEAD."""
     line, *fields = head.split(b"\r\n")
-    if not line.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or not line[9:12].isdigit():
+    if not line.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or not re.fullmatch(rb"[1-5][0-9]{2}( .*)?", line[9:]):
         raise ProtocolError(f"not a status line: {line[:40]!r}")
     status = int(line[9:12])
     values: dict[bytes, bytes] = {}
@@ -60,7 +62,7 @@ class Response:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._chunk = -1  # bytes left in the chunk; -1: its size line comes next; -2: the trailer
+        self._chunk = _SIZE
         self.head: Head | None = None
         self.body = bytearray()
         self.size = 0
@@ -113,16 +115,23 @@ class Response:
                 return False
             line = bytes(self._buffer[:stop])
             del self._buffer[: stop + 2]
-            if self._chunk == 0:  # the line end after a chunk's data
-                if line:
-                    raise ProtocolError("a chunk is longer than it says")
-                self._chunk = -1
-            elif self._chunk == -2:
-                if not line:
-                    return True
-            else:
-                try:
-                    self._chunk = int(line.partition(b";")[0], 16) or -2
-                except ValueError:
-                    raise ProtocolError(f"not a chunk's size: {line[:20]!r}") from None
+            if self._chunk == _TRAILER and not line:
+                if self._buffer:
+                    raise ProtocolError("more bytes than the last chunk")
+                return True
+            self._chunk = _after(line, self._chunk)
         return False
+
+
+def _after(line: bytes, chunk: int) -> int:
+    """What follows a line of the chunked coding, given what it ended: bytes of data, a size or the trailer."""
+    if chunk == _TRAILER:
+        return _TRAILER
+    if chunk == 0:  # the line end after a chunk's data
+        if line:
+            raise ProtocolError("a chunk is longer than it says")
+        return _SIZE
+    size = line.partition(b";")[0].rstrip(b" \t")
+    if not re.fullmatch(rb"[0-9A-Fa-f]{1,15}", size):
+        raise ProtocolError(f"not a chunk's size: {line[:20]!r}")
+    return int(size, 16) or _TRAILER

@@ -31,6 +31,7 @@ class Track:
 
     def __init__(self, name: str, recorder: Recorder) -> None:
         self.name = name
+        self._whole = ":" not in name  # not a part of a stream or socket
         self._recorder = recorder
         self._moments = array("d")
         self.offer = (offers := array("d")).append  # of the intended moment; the hot path calls it unbound
@@ -48,6 +49,7 @@ class Track:
         elif kind in (TIMEOUT, UNFINISHED):
             self._overdue("timed_out" if kind == TIMEOUT else "unfinished", intended, taken, attempted, ended)
         else:
+            self._recorder.started_late += self._whole and taken - intended > LATE_S
             self.failed(intended, kind)
 
     def failed(self, intended: float, kind: str) -> None:
@@ -80,7 +82,9 @@ class Track:
         self._count("offered", intended)
 
     def _count(self, what: str, moments: NDArray[np.float64]) -> None:
-        seconds, counts = np.unique(np.floor(moments - self._recorder.origin).astype(np.int64), return_counts=True)
+        seconds, counts = np.unique(
+            np.rint((moments - self._recorder.origin) * 1e6).astype(np.int64) // 1_000_000, return_counts=True
+        )
         for second, count in zip(seconds.tolist(), counts.tolist(), strict=True):
             self.counts[max(second, 0)][what] += count
 
@@ -88,7 +92,8 @@ class Track:
         # whole µs first, then differences: lateness + blocked + service is the response exactly
         ticks = np.rint((moments - self._recorder.origin) * 1e6).astype(np.int64)
         lateness, blocked, service = np.maximum(np.diff(ticks, axis=1), 0).T
-        self._recorder.started_late += int((lateness > LATE_S * 1e6).sum())
+        if self._whole:
+            self._recorder.started_late += int((lateness > LATE_S * 1e6).sum())
         kinds = {"service": service}
         if not self._recorder.closed:
             kinds |= {"lateness": lateness, "blocked": blocked, "response": ticks[:, 3] - ticks[:, 0]}
@@ -134,7 +139,7 @@ class Recorder:
         self._hub = self.track(HUB)
 
     def second(self, moment: float) -> int:
-        return max(math.floor(moment - self.origin), 0)
+        return max(round((moment - self.origin) * 1e6) // 1_000_000, 0)
 
     def track(self, name: str) -> Track:
         if name not in self.tracks:

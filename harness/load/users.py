@@ -107,7 +107,7 @@ class ClosedFlow:
         connection = self.connections[0]
         connection.part = part
         stage.tracks[part].offer(moment)
-        connection.begin(stage.calls[part], moment, moment)
+        connection.begin(stage.calls[part], moment, moment, moment)
 
     def _converse(self, part: int, moment: float) -> None:
         self._stage.converse(part, moment, moment)
@@ -180,12 +180,11 @@ class OpenFlow:
 
     def _ring(self) -> None:
         """Takes up what is due by now."""
-        due, taken, sent = self._due, now(), self._sent
-        for intended in itertools.islice(due, sent, sent + BATCH):
+        due = self._due
+        for intended in itertools.islice(due, self._sent, self._sent + BATCH):
+            taken = now()
             if intended > taken:
-                taken = now()
-                if intended > taken:
-                    break
+                break
             self._take_up(self._parts[self._sent], intended, taken)
             self._sent += 1
         if self._sent < len(due):
@@ -200,24 +199,24 @@ class OpenFlow:
             self._talks.add(talk)
             talk.rawlink(self._talk_ended)
         elif self._idle:
-            self._begin(self._idle.pop(), part, intended, taken)
+            self._begin(self._idle.pop(), part, intended, taken, taken)
         elif len(self.connections) < self._cap:
             connection = Connection(self._stage.address, self._done)
             self.connections.append(connection)
-            self._begin(connection, part, intended, taken)
+            self._begin(connection, part, intended, taken, taken)
         else:
             self._blocked.append((part, intended, taken))
 
-    def _begin(self, connection: Connection, part: int, intended: float, taken: float) -> None:
+    def _begin(self, connection: Connection, part: int, intended: float, taken: float, attempted: float) -> None:
         connection.part = part
-        connection.begin(self._stage.calls[part], intended, taken)
+        connection.begin(self._stage.calls[part], intended, taken, attempted)
 
     def _done(self, connection: Connection, error: str) -> None:
         track = self._stage.tracks[connection.part]
         track.settle(error, connection.intended, connection.taken, connection.attempted, connection.ended)
         self._under_way -= 1
         if self._blocked:
-            self._begin(connection, *self._blocked.popleft())
+            self._begin(connection, *self._blocked.popleft(), now())
         else:
             self._idle.append(connection)
             self._end_if_done()
