@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+MOST_CPUS = 8191  # of the kernel (CONFIG_NR_CPUS)
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gevent", "greenlet", "gunicorn", "httptools", "locust", "numpy", "uvicorn", "uvloop", "wsproto")
 
@@ -118,5 +119,8 @@ def _parse_cpus(text: str) -> list[int]:
     cpus: list[int] = []
     for part in text.split(","):
         low, _, high = part.partition("-")
-        cpus += range(int(low), int(high or low) + 1)
+        first, last = int(low), int(high or low)
+        if not first <= last <= MOST_CPUS:
+            raise ValueError(f"{part} is no range of CPUs")
+        cpus += range(first, last + 1)
     return cpus
