@@ -14,6 +14,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from typing import TextIO
 
 from apps.variants import VARIANTS
 from harness import conformance, facts
-from harness.errors import EnvironmentFault, GatebenchError, Interrupted, ServerFailed, UsageError
+from harness.errors import EnvironmentFault, GatebenchError, Interrupted, NothingUsable, ServerFailed, UsageError
 from harness.load.process import Generator
 from harness.measure import Bench, measure, settled
 from harness.physics import VOID, judge
@@ -35,6 +36,7 @@ from harness.serve.process import Server, serve
 from harness.trial import Trial, plan
 
 RETRIES = 2  # DESIGN: a VOID Trial is repeated at most twice, and counted
+RETRIED_SHARE = 20  # and one in so many of a run: on a machine that is not quiet a run must end all the same
 FREE_MB = 64
 # What a prediction adds to the loads themselves, in seconds, as measured on two cores
 TRIAL_S, SERVER_S, CONFORMANCE_S = 0.3, 1.1, 2.0
@@ -63,8 +65,9 @@ class Progressing:
 
 
 def trials_of(request: Request) -> list[Trial]:
+    """The plan. Raises UsageError when two Trials would share a name, NothingUsable when there is none."""
     holes = {name: VARIANTS[name].holes for name in request.variants}
-    return plan(
+    trials = plan(
         request.variants,
         request.scenarios,
         seed=request.seed,
@@ -72,6 +75,13 @@ def trials_of(request: Request) -> list[Trial]:
         repeats=request.repeats,
         lens=request.lens,
     )
+    again = [key for key, count in Counter(trial.key for trial in trials).items() if count > 1]
+    if again:
+        raise UsageError(f"two trials would be named {again[0]}: give each scenario and level only once")
+    if not trials:
+        reasons = (f"{name} has no {hole}: {why}" for name, each in holes.items() for hole, why in each.items())
+        raise NothingUsable(f"n/a: nothing to measure: {'; '.join(reasons)}")
+    return trials
 
 
 def predicted_s(trials: Sequence[Trial]) -> float:
@@ -88,9 +98,9 @@ def run(request: Request, watcher: Watcher) -> tuple[Path, int]:
     folder = _folder(request)
     with locked(request.results), signals() as caught:
         done = _done(request, trials)
+        _make(folder / "trials")
         remaining = [trial for trial in trials if trial.key not in done]
         watcher.planned(remaining, predicted_s(remaining))
-        (folder / "trials").mkdir(parents=True, exist_ok=True)
         campaign = Campaign(request, folder, watcher, caught)
         begin = time.monotonic()
         campaign.note_manifest(0.0)
@@ -116,6 +126,7 @@ class Campaign:
     def __init__(self, request: Request, folder: Path, watcher: Watcher, caught: Sequence[int]) -> None:
         self._caught = caught  # signals so far
         self.state = Progressing()
+        self._retries = 0
         self._started_at = datetime.now(UTC).isoformat()
         self._request = request
         self._folder = folder
@@ -126,6 +137,7 @@ class Campaign:
         self._bench = Bench(facts.collect(), server_cpus, generator_cpus, watcher.second)
 
     def measure_all(self, trials: Sequence[Trial]) -> None:
+        self._retries = max(RETRIES, len(trials) // RETRIED_SHARE)
         with Generator(self._bench.generator_cpus) as generator:
             for (variant, _), group in groupby(trials, key=lambda trial: (trial.variant, trial.repeat)):
                 if variant in self.state.failures:
@@ -150,8 +162,9 @@ class Campaign:
                     if server is None:
                         server = self._served(variant, stack)
                     recording = self._measure_one(trial, server, generator, attempt)
-                    if not _worth_repeating(recording):
+                    if not self._retries or not _worth_repeating(recording):
                         break
+                    self._retries -= 1
 
     def _served(self, variant: str, stack: ExitStack) -> Server:
         """A running server that conforms: asked in full the first time, by a probe afterwards."""
@@ -216,9 +229,11 @@ def _worth_repeating(recording: Recording) -> bool:
 def _folder(request: Request) -> Path:
     """The run's folder, after a look whether it can be written and the disk has room."""
     folder = request.resume or request.results / (request.name or datetime.now(UTC).strftime("%Y%m%d-%H%M%S"))
-    if request.resume is None and folder.exists():
-        raise UsageError(f"{folder} exists; choose another --name, or continue it with --resume {folder}")
+    if request.resume is not None and not (folder / "trials").is_dir():
+        raise UsageError(f"--resume {folder}: no run is there")
     try:
+        if request.resume is None and folder.exists():
+            raise UsageError(f"{folder} exists; choose another --name, or continue it with --resume {folder}")
         request.results.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=request.resume or request.results):
             free_mb = shutil.disk_usage(request.results).free >> 20
@@ -229,6 +244,13 @@ def _folder(request: Request) -> Path:
     if free_mb < FREE_MB:
         raise EnvironmentFault(f"only {free_mb} MB are free at {request.results}; {FREE_MB} MB are needed")
     return folder
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot make {folder}: {error.strerror}; name another --results") from None
 
 
 def _done(request: Request, trials: Sequence[Trial]) -> set[str]:
@@ -248,7 +270,12 @@ def _done(request: Request, trials: Sequence[Trial]) -> set[str]:
 @contextmanager
 def locked(results: Path) -> Iterator[None]:
     """One run at a time in a folder of results. The kernel drops the lock with its owner, so none is ever stale."""
-    with (results / ".lock").open("a+", encoding="utf-8") as lock:
+    path = results / ".lock"
+    try:
+        lock = path.open("a+", encoding="utf-8")
+    except OSError as error:  # another user's, for one
+        raise EnvironmentFault(f"cannot lock {path}: {error.strerror}; name another folder with --results") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -275,7 +302,9 @@ def signals() -> Iterator[list[int]]:
             os._exit(128 + signum)
         raise Interrupted(signum)
 
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    names = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by nohup: the run is to outlive its terminal
+        names.remove(signal.SIGHUP)
     before = {name: signal.signal(name, on_signal) for name in names}
     try:
         yield caught
