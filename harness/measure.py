@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from apps.endpoints import ENDPOINTS, expected_body
 from harness.errors import Interrupted
 from harness.facts import kernel_counters
 from harness.load.order import Order, Progress
 from harness.load.process import Generator
-from harness.recording import End, Head, Outcome, Recording, Row, Sample
+from harness.recording import End, Head, Model, Outcome, Recording, Row, Sample, read_rows
 from harness.serve.process import Server, identity
 from harness.serve.sampler import Sampler, unique_mb
 from harness.trial import Part, Subject, Trial
@@ -35,6 +32,7 @@ class Bench:
     server_cpus: frozenset[int]
     generator_cpus: frozenset[int]
     tick: Callable[[], None]
+    ceilings: Mapping[Model, float] = field(default_factory=dict)  # the generator's own, by its certificate
 
 
 def subject_of(server: Server) -> Subject:
@@ -57,8 +55,9 @@ def target(part: Part) -> str:
 
 
 def expected_of(part: Part) -> str | None:
-    """The right body of a reply; None for streams and sockets, which are checked as they go."""
-    return expected_body(part.endpoint, part.query).decode() if ENDPOINTS[part.endpoint].kind == "reply" else None
+    """The right body of a reply; None where none is known, and for streams and sockets: checked as they go."""
+    known = ENDPOINTS[part.endpoint].kind == "reply" and part.method in ("GET", "HEAD")
+    return expected_body(part.endpoint, part.query).decode() if known else None
 
 
 def order_of(trial: Trial, server: Server, rows: Path) -> Order:
@@ -83,8 +82,7 @@ def measure(trial: Trial, server: Server, generator: Generator, bench: Bench, at
         rows = Path(scratch) / "rows.jsonl"
         generator.send(order_of(trial, server, rows))
         end, samples = _watch(trial, server, generator, bench)
-        lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
-    recorded = tuple(Row.model_validate(json.loads(line)["row"]) for line in lines)
+        recorded = tuple(read_rows(rows))
     after = kernel_counters()
     head = Head(
         trial=trial,
@@ -94,6 +92,7 @@ def measure(trial: Trial, server: Server, generator: Generator, bench: Bench, at
         server_cpus=tuple(sorted(bench.server_cpus)),
         generator_cpus=tuple(sorted(bench.generator_cpus)),
         attempt=attempt,
+        ceilings=dict(bench.ceilings),
     )
     end = end.model_copy(
         update={
@@ -144,10 +143,12 @@ def _watch(trial: Trial, server: Server, generator: Generator, bench: Bench) -> 
                 last = Progress(state="failed", reason="the load process did not end in time")
         except Interrupted as interrupted:
             outcome, reason = "interrupted", str(interrupted)
-            generator.stop("interrupted")
+            generator.stop("unfinished")
             deadline = time.monotonic() + LAST_WORDS_S
     if last.state == "failed" and outcome == "complete":
         outcome, reason = "generator_failed", last.reason
+    elif last.spoilt and outcome == "complete":
+        outcome, reason = "generator_failed", last.spoilt
     end = End(
         outcome=outcome,
         reason=reason,
@@ -156,12 +157,13 @@ def _watch(trial: Trial, server: Server, generator: Generator, bench: Bench) -> 
         started_late=last.started_late,
         not_started=last.not_started,
         uss_mb=uss,
+        notes=last.notes,
     )
     return end, sampler.close() if sampler else []
 
 
 def _sampler(server: Server, generator: Generator, bench: Bench, origin: float) -> Sampler:
-    trees = {"server": server.descendants, "generator": lambda: [psutil.Process(generator.pid)]}
+    trees = {"server": server.descendants, "generator": generator.processes}
     return Sampler(trees, bench.server_cpus | bench.generator_cpus, origin)
 
 

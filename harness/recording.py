@@ -40,6 +40,7 @@ Count = Annotated[int, Field(ge=0, le=2**53)]
 Number = Annotated[float, Field(ge=0)]
 Kind = Literal["response", "service", "lateness", "blocked", "lag"]
 Outcome = Literal["complete", "server_died", "interrupted", "generator_failed"]
+Model = Literal["closed", "open"]  # of arrivals
 HUB = "~hub"  # the row of the generator's own ticker; its only kind is `lag`
 
 
@@ -89,6 +90,7 @@ class Sample(Data):
     switches: Count | None = None
     processes: Count | None = None
     steal_s: Number | None = None
+    waited_s: Number | None = None  # of the main threads, for a CPU that others held
 
 
 class Head(Data):
@@ -102,6 +104,7 @@ class Head(Data):
     server_cpus: tuple[Count, ...] = ()
     generator_cpus: tuple[Count, ...] = ()
     attempt: Count = 0
+    ceilings: dict[Model, Number] = {}  # of the generator, in requests a second, by its certificate
 
 
 class End(Data):
@@ -222,6 +225,16 @@ def read(path: Path) -> Recording:
         raise UsageError(f"{path}: not a recording of format {FORMAT}: {where}: {first['msg']}") from None
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not a readable recording: {error}") from None
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows that a load process wrote, line by line; none when there is no file. A torn last line is no row."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as source:
+        for line in source:
+            if line.endswith("\n"):
+                yield Row.model_validate(json.loads(line)["row"])
 
 
 def _lines(path: Path) -> Iterator[Any]:

@@ -12,11 +12,26 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Arrivals = Literal["closed", "poisson", "constant"]
+from harness.load import schedule  # pure: its table is the one list of patterns
+
+
+def _known(arrivals: str) -> str:
+    if arrivals != "closed" and arrivals not in schedule.ARRIVALS:
+        raise ValueError(f"there are closed, {', '.join(schedule.ARRIVALS)}")
+    return arrivals
+
+
+Arrivals = Annotated[str, AfterValidator(_known)]
 Lens = Literal["equal-cpu", "as-configured"]
+HeaderLine = Annotated[
+    str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}: ?[!-~]([ -~]{0,1023})$")
+]  # one line: no CR/LF
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$")]
+
+
+OURS = ("connection", "content-length", "expect", "transfer-encoding", "upgrade")  # headers that frame a message
 
 
 class Data(BaseModel):
@@ -26,15 +41,31 @@ class Data(BaseModel):
 
 
 class Part(Data):
-    """One endpoint in a scenario's mix. wait_s and pool_s: what a call waits at least, and holds a connection for."""
+    """One endpoint in a scenario's mix. wait_s and pool_s: what a call waits at least, and holds a connection for.
+
+    body: what is sent with a request; what each message of a WebSocket holds, where it stands in for our own text.
+    """
 
     endpoint: Name
     query: Annotated[str, Field(max_length=512, pattern=r"^[!-~]*$")] = ""
+    method: Annotated[str, Field(pattern=r"^[A-Z]{1,16}$")] = "GET"
+    headers: Annotated[tuple[HeaderLine, ...], Field(max_length=32)] = ()
+    body: Annotated[str, Field(max_length=65_536)] = ""
+    binary: bool = False  # WebSocket messages are sent as bytes
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
     echoes: Annotated[int, Field(ge=1, le=100_000)] = 10
     interval_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
     wait_s: Annotated[float, Field(ge=0)] = 0.0
     pool_s: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _sendable(self) -> Part:
+        if self.method in ("CONNECT", "TRACE"):
+            raise ValueError(f"method {self.method}: it asks a proxy, not an application")
+        for line in self.headers:
+            if line.partition(":")[0].lower() in OURS:
+                raise ValueError(f"{line!r}: the client sets this header itself")
+        return self
 
 
 class Slo(Data):
@@ -47,7 +78,10 @@ class Slo(Data):
 
 
 class Scenario(Data):
-    """What clients do. users: levels of a closed scenario; rates: of an open one, in arrivals a second."""
+    """What clients do. users: levels of a closed scenario; rates: of an open one, in arrivals a second.
+
+    shape: what the arrival pattern can be told besides; its words stand in `harness.load.schedule`.
+    """
 
     name: Name
     question: Annotated[str, Field(min_length=10, max_length=300)]
@@ -55,10 +89,12 @@ class Scenario(Data):
     mix: Annotated[tuple[Part, ...], Field(min_length=1, max_length=32)]
     users: tuple[Annotated[int, Field(ge=1, le=20_000)], ...] = ()
     rates: tuple[Annotated[float, Field(gt=0, le=200_000)], ...] = ()
+    shape: Mapping[str, float | tuple[float, ...]] = {}
     duration_s: Annotated[int, Field(ge=1, le=86_400)] = 10
     warmup_s: Annotated[int, Field(ge=0, le=3600)] = 1
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     connections: Annotated[int, Field(ge=1, le=65_536)] = 4096
+    keep_alive: bool = True  # False: a new connection for each request
     repeats: Annotated[int, Field(ge=1, le=1000)] = 5
     slo: Slo = Slo()
 
@@ -67,6 +103,10 @@ class Scenario(Data):
         wanted, other = ("users", "rates") if self.arrivals == "closed" else ("rates", "users")
         if not getattr(self, wanted) or getattr(self, other):
             raise ValueError(f"arrivals = {self.arrivals!r} needs {wanted} = [...] and no {other}")
+        if self.arrivals != "closed":
+            schedule.check(self.arrivals, self.shape)
+        elif self.shape:
+            raise ValueError("arrivals = 'closed' takes no shape")
         if len(set(self.levels)) < len(self.levels):
             raise ValueError(f"each of {wanted} once: {list(self.levels)}")
         if self.warmup_s >= self.duration_s:

@@ -79,10 +79,10 @@ def test_a_sockets_wait_lies_between_its_echoes() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (GOOD + 'colour = "red"', ["colour: unknown key; allowed: question, arrivals, mix, users, rates, duration_s"]),
+        (GOOD + 'colour = "red"', ["colour: unknown key; allowed: question, arrivals, mix, users, rates, shape,"]),
         (GOOD.replace('query = "ms=100"', "speed = 3"), ["mix[0].speed: unknown key", "query", "weight", "echoes"]),
         (GOOD + "slo = { p95_ms = 3 }", ["slo.p95_ms: unknown key; allowed: p50_ms, p90_ms, p99_ms, errors"]),
-        (GOOD.replace('"closed"', '"ramp"'), ["arrivals:", "'closed', 'poisson' or 'constant'"]),
+        (GOOD.replace('"closed"', '"sometimes"'), ["arrivals:", "there are closed, constant, poisson, ramp"]),
         (GOOD.replace('"closed"', '"poisson"'), ["arrivals = 'poisson' needs rates = [...] and no users"]),
         (GOOD + "rates = [10]", ["arrivals = 'closed' needs users = [...] and no rates"]),
         (GOOD.replace('"sleep"', '"slep"'), ["mix:", "no endpoint 'slep'; did you mean sleep"]),

@@ -125,7 +125,7 @@ def test_derived_seeds_depend_on_every_part() -> None:
         ({"arrivals": "poisson"}, "needs rates"),
         ({"rates": (1.0,)}, "arrivals = 'closed' needs users = [...] and no rates"),
         ({"users": ()}, "needs users"),
-        ({"arrivals": "ramp"}, "'closed', 'poisson' or 'constant'"),
+        ({"arrivals": "sometimes"}, "there are closed, constant, poisson, ramp, steps, burst"),
         ({"warmup_s": 10, "duration_s": 10}, "warmup_s (10) must be less than duration_s (10)"),
         ({"duration_s": 0}, "greater than or equal to 1"),
         ({"users": (0,)}, "greater than or equal to 1"),

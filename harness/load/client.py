@@ -3,17 +3,18 @@
 A Connection lives in the hub's callbacks, without a greenlet: what is readable is read, parsed, recorded, and the next
 request sent, which is what lets one Python core drive tens of thousands of requests a second. Rules: (1) never two
 requests at once on a connection: no reply can be paired with the wrong one; (2) after anything but a whole reply
-the connection is closed; (3) a server may close an idle connection: a request that finds it closed, before any byte
-of a reply, is sent once more on a new one, inside its own service time (RFC 9112 §9.3.1).
+the connection is closed; (3) a server may close an idle connection: a request that came too late for it is sent once
+more on a new one, inside its own service time (RFC 9112 §9.3.1), but only where the kernel can tell that the server
+never had it: a request that was read and then reset is an error, and counted.
 """
 
 from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
-from socket import AF_INET, AF_INET6, IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_NODELAY
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_INFO, TCP_NODELAY
+from typing import Any
 
 import gevent
 from gevent.monkey import get_original
@@ -23,26 +24,83 @@ from harness.load.http import ProtocolError, Response, parse_head
 _socket = get_original("socket", "socket")  # Locust has patched the module: this is the plain one
 _READ, _WRITE = 1, 2
 _CHUNK = 65_536
+_REMEMBERED = 4096  # a reply up to this size is remembered as right
+_TCP_CLOSE = 7  # the state of a socket whose peer has said that it knows it no longer
 
 Address = tuple[str, int]
 now = time.monotonic
 
 
-class Call(NamedTuple):
-    """One prepared request. expected: the exact body of a right answer, None = any."""
+class Call:
+    """One prepared request, shared by all who send it. expected: the exact body of a right answer, None = any.
 
-    request: bytes
-    expected: bytes | None
+    bodiless: it is a HEAD. keep: whether the connection may be used again. known: the last reply that was found right;
+    one that is the same byte for byte need not be read again.
+    """
+
+    __slots__ = ("bodiless", "expected", "keep", "known", "request")
+
+    def __init__(self, request: bytes, expected: bytes | None, *, bodiless: bool = False, keep: bool = True) -> None:
+        self.request = request
+        self.expected = expected
+        self.bodiless = bodiless
+        self.keep = keep
+        self.known: bytes | None = None
+
+    def judge(self, status: int, body: bytes | bytearray, size: int) -> str:
+        """'' for a right answer, else the kind of error. body: at least as much of it as is expected."""
+        if self.expected is None:
+            return "" if 200 <= status < 300 or status == 304 else f"status {status}"
+        if status != 200:
+            return f"status {status}"
+        return "" if size == len(self.expected) and body == self.expected else "wrong body"
 
 
-def prepared(host: str, target: str, expected: bytes | None = None, *, method: str = "GET", extra: str = "") -> Call:
-    """A request's bytes, made once. target: path and query. extra: header lines, each ending in CRLF."""
-    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: gatebench\r\nAccept: */*\r\n{extra}\r\n"
-    return Call(head.encode("ascii"), expected)
+def prepared(
+    host: str,
+    target: str,
+    expected: bytes | None = None,
+    *,
+    method: str = "GET",
+    headers: Iterable[str] = (),
+    body: bytes = b"",
+    keep: bool = True,
+) -> Call:
+    """A request's bytes, made once. target: path and query. headers: lines; they replace our own of the same name."""
+    own = {"host": f"Host: {host}", "user-agent": "User-Agent: gatebench", "accept": "Accept: */*"}
+    given = [line.strip() for line in headers]
+    for line in given:
+        own.pop(line.partition(":")[0].lower(), None)
+    lines = [f"{method} {target} HTTP/1.1", *own.values(), *given]
+    if body or method in ("POST", "PUT", "PATCH"):
+        lines.append(f"Content-Length: {len(body)}")
+    if not keep:
+        lines.append("Connection: close")
+    head = "\r\n".join([*lines, "", ""]).encode("ascii")
+    bodiless = method == "HEAD"
+    return Call(head + body, b"" if bodiless and expected is not None else expected, bodiless=bodiless, keep=keep)
 
 
 class Connection:
     """One connection, opened with its first request. done(connection, error): '' for a right answer, else its kind."""
+
+    __slots__ = (
+        "_address",
+        "_call",
+        "_done",
+        "_fresh",
+        "_loop",
+        "_reader",
+        "_response",
+        "_sock",
+        "_unsent",
+        "_writer",
+        "attempted",
+        "ended",
+        "intended",
+        "part",
+        "taken",
+    )
 
     def __init__(self, address: Address, done: Callable[[Connection, str], None]) -> None:
         self._address = address
@@ -65,7 +123,9 @@ class Connection:
 
     def begin(self, call: Call, intended: float, taken: float, attempted: float) -> None:
         """Starts a call; its outcome comes through `done`, from the hub. attempted: now, which the caller knows."""
-        self.intended, self.taken, self.attempted = intended, taken, attempted
+        self.intended = intended
+        self.taken = taken
+        self.attempted = attempted
         self._call = call
         if self._sock is None:
             self._connect()
@@ -80,6 +140,7 @@ class Connection:
     def close(self) -> None:
         """Drops the connection and whatever is under way on it; no outcome is told."""
         self._call = self._response = None
+        self._unsent = b""
         if self._sock is not None:
             for watcher in (self._reader, self._writer):
                 if watcher is not None:
@@ -124,11 +185,16 @@ class Connection:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._broken(kind_of(error))
-            return
+            if not self._unsent:
+                self._broken(kind_of(error), stale=not self._fresh)
+            return  # else it refuses the rest of a request that it has begun to read: its reply says why
         if sent < len(data):
             self._unsent = data[sent:]
             self._writer.start(self._writable)
+            if self._response is None:
+                self._response = self._expecting()  # a reply to half a request must not go the fast way
+        else:
+            self._unsent = b""
 
     def _writable(self) -> None:
         self._writer.stop()
@@ -140,11 +206,18 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self._broken(kind_of(error))
+            self._broken(kind_of(error), stale=False)
             return
         call = self._call
         if call is None:  # idle: closed by the server, or bytes that nobody asked for
             self.close()
+        elif data == call.known and self._response is None:  # _finish, in place: most requests go this way
+            self.ended = now()
+            self._fresh = False
+            self._call = None
+            if not call.keep:
+                self.close()
+            self._done(self, "")
         elif not data:
             self._ended_by_server()
         elif self._response is None and (stop := data.find(b"\r\n\r\n")) > 0:
@@ -155,67 +228,72 @@ class Connection:
     def _whole_or_more(self, data: bytes, stop: int, call: Call) -> None:
         """The fast path: the reply's head and body came in one read."""
         try:
-            head = parse_head(data[:stop])
+            head = parse_head(data[:stop], bodiless=call.bodiless)
         except ProtocolError:
             self._fail("protocol")
             return
         if head.length is None or head.status < 200 or len(data) != stop + 4 + head.length:
             self._more(data)
             return
-        self.ended = now()
-        self._fresh = False
-        self._call = None
-        if head.status != 200:
-            error = f"status {head.status}"
-        elif call.expected is not None and data[stop + 4 :] != call.expected:
-            error = "wrong body"
-        else:
-            error = ""
-        if not head.keep:
-            self.close()
-        self._done(self, error)
+        error = call.judge(head.status, data[stop + 4 :], head.length)
+        if not error and (head.keep or not call.keep) and len(data) <= _REMEMBERED:
+            call.known = data
+        self._finish(call, error, keep=head.keep)
+
+    def _expecting(self) -> Response:
+        assert self._call is not None
+        expected = self._call.expected
+        return Response(bodiless=self._call.bodiless, kept=0 if expected is None else len(expected))
 
     def _more(self, data: bytes) -> None:
         if self._response is None:
-            self._response = Response()
+            self._response = self._expecting()
         try:
             whole = self._response.feed(data)
         except ProtocolError:
             self._fail("protocol")
             return
         if whole:
-            self._finish(self._response)
+            self._judge(self._response)
 
-    def _ended_by_server(self) -> None:
-        if self._response is None:
-            self._broken("closed without an answer")
-        elif self._response.end():
-            self._finish(self._response)
-        else:
-            self._fail("truncated")
-
-    def _finish(self, response: Response) -> None:
-        self.ended = now()
-        self._fresh = False
+    def _judge(self, response: Response) -> None:
         call, head = self._call, response.head
         assert call is not None
         assert head is not None
+        error = call.judge(head.status, response.body, response.size)
+        self._finish(call, error, keep=head.keep and not self._unsent)
+
+    def _finish(self, call: Call, error: str, *, keep: bool) -> None:
+        """A whole reply has come. keep: whether the server and the request allow another one."""
+        self.ended = now()
+        self._fresh = False
         self._call = self._response = None
-        if not head.keep:
+        if not (keep and call.keep):
             self.close()
-        error = "" if head.status == 200 else f"status {head.status}"
-        if not error and call.expected is not None and bytes(response.body) != call.expected:
-            error = "wrong body"
         self._done(self, error)
 
-    def _broken(self, kind: str) -> None:
-        """Lost before a reply began: once more on a new socket if an idle one had just been closed under us."""
-        call, stale = self._call, not self._fresh and self._response is None
+    def _ended_by_server(self) -> None:
+        if self._response is None or not self._response.begun:
+            # stale: its end came before our request, which it then refused: after an end that followed a request that
+            # it had read, there is nothing to refuse
+            state = self._sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0]
+            stale = state == _TCP_CLOSE and not self._fresh and not self._unsent
+            self._broken("reset" if self._unsent else "closed without an answer", stale=stale)
+        elif self._response.end():
+            self._judge(self._response)
+        else:
+            self._fail("truncated")
+
+    def _broken(self, kind: str, *, stale: bool) -> None:
+        """The socket is lost. stale: an idle one had been closed under us, so once more on a new one."""
+        call = self._call
         self.close()
-        if call is not None and stale:
+        if call is None:
+            return
+        if stale:
             self._call = call
             self._connect()
-        elif call is not None:
+        else:
             self.ended = now()
             self._done(self, kind)
 

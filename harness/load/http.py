@@ -2,7 +2,8 @@
 
 Reads what RFC 9112 §6 allows: Content-Length, chunked, closed by the server, none for 1xx/204/304 and HEAD. Small on
 purpose: `parse_head` runs once for each distinct head and `Response.feed` only where the fast path of
-client.Connection (one read holds the whole reply) does not apply.
+client.Connection (one read holds the whole reply) does not apply. Memory is bounded whatever comes: a head by MAX_HEAD,
+a chunk's line by MAX_LINE, a body by what its reader wants to keep.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 MAX_HEAD = 65_536
+MAX_LINE = 1024
+KEPT_BODY = 1 << 20  # of a longer body only the size is known, unless the reader takes it away
+_REMEMBERED = 2048  # heads up to this size are parsed once: 512 of them make 1 MB at most
 _SIZE, _TRAILER = -1, -2  # what may come instead of so many bytes of a chunk
-KEPT_BODY = 1 << 20  # beyond this only the length of a body is kept
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token: RFC 9110 §5.6.2
 
 
 class ProtocolError(Exception):
@@ -29,43 +33,70 @@ class Head(NamedTuple):
     keep: bool
 
 
-@lru_cache(maxsize=512)  # heads differ by their Date only: one parse a second
 def parse_head(head: bytes, *, bodiless: bool = False) -> Head:
     """head: everything before the empty line. bodiless: the request was a HEAD."""
+    return _remembered(head, bodiless) if len(head) <= _REMEMBERED else _parsed(head, bodiless)
+
+
+def _parsed(head: bytes, bodiless: bool) -> Head:
     line, *fields = head.split(b"\r\n")
     if not line.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or not re.fullmatch(rb"[1-5][0-9]{2}( .*)?", line[9:]):
         raise ProtocolError(f"not a status line: {line[:40]!r}")
     status = int(line[9:12])
-    values: dict[bytes, bytes] = {}
-    for entry in fields:
-        name, colon, value = entry.partition(b":")
-        if not colon:
-            raise ProtocolError(f"not a header: {entry[:40]!r}")
-        values[name.lower()] = value.strip()
-    keep = (values.get(b"connection", b"").lower() != b"close") and not line.startswith(b"HTTP/1.0")
+    values = _values(fields)
+    keep = b"close" not in _tokens(values, b"connection") and line.startswith(b"HTTP/1.1") and status != 101
     if bodiless or status < 200 or status in (204, 304):
         return Head(status, 0, False, keep)
-    if values.get(b"transfer-encoding", b"").lower().endswith(b"chunked"):
-        return Head(status, None, True, keep)
-    length = values.get(b"content-length")
-    if length is None:
+    if b"transfer-encoding" in values:  # wins over a Content-Length; the last coding says how the body ends
+        chunked = _tokens(values, b"transfer-encoding")[-1] == b"chunked"
+        return Head(status, None, chunked, keep and chunked)
+    if b"content-length" not in values:
         return Head(status, None, False, False)
-    if not length.isdigit():
+    lengths = set(values[b"content-length"])
+    length = lengths.pop()
+    if lengths or not re.fullmatch(rb"[0-9]{1,18}", length):
         raise ProtocolError(f"Content-Length {length[:20]!r}")
     return Head(status, int(length), False, keep)
 
 
+_remembered = lru_cache(maxsize=512)(_parsed)  # heads differ by their Date only: one parse a second
+
+
+def _values(fields: list[bytes]) -> dict[bytes, list[bytes]]:
+    values: dict[bytes, list[bytes]] = {}
+    for entry in fields:
+        name, colon, value = entry.partition(b":")
+        if not colon or not _NAME.fullmatch(name):
+            raise ProtocolError(f"not a header: {entry[:40]!r}")
+        values.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    return values
+
+
+def _tokens(values: dict[bytes, list[bytes]], name: bytes) -> list[bytes]:
+    """The members of a header that is a list, however many lines it takes."""
+    return [token.strip(b" \t").lower() for value in values.get(name, ()) for token in value.split(b",")]
+
+
 class Response:
-    """One response as it grows: `feed` until it says that it is whole; `end` when the server closed."""
+    """One response as it grows: `feed` until it says that it is whole; `end` when the server closed.
 
-    __slots__ = ("_buffer", "_chunk", "body", "head", "size")
+    bodiless: the request was a HEAD. kept: how much of the body is wanted; of the rest only the size is known.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_bodiless", "_buffer", "_chunk", "_kept", "body", "head", "size")
+
+    def __init__(self, *, bodiless: bool = False, kept: int = KEPT_BODY) -> None:
+        self._bodiless = bodiless
+        self._kept = kept
         self._buffer = bytearray()
         self._chunk = _SIZE
         self.head: Head | None = None
         self.body = bytearray()
         self.size = 0
+
+    @property
+    def begun(self) -> bool:
+        return self.head is not None or bool(self._buffer)
 
     def feed(self, data: bytes) -> bool:
         """True when the response is whole. Raises ProtocolError."""
@@ -86,7 +117,7 @@ class Response:
 
     def _read_head(self) -> bool:
         while (stop := self._buffer.find(b"\r\n\r\n")) >= 0:
-            head = parse_head(bytes(self._buffer[:stop]))
+            head = parse_head(bytes(self._buffer[:stop]), bodiless=self._bodiless)
             del self._buffer[: stop + 4]
             if head.status >= 200 or head.status == 101:  # else an interim response: the real one follows
                 self.head = head
@@ -96,9 +127,10 @@ class Response:
         return False
 
     def _take(self, n: int) -> None:
+        wanted = min(self._kept - len(self.body), n)
+        if wanted > 0:
+            self.body += self._buffer[:wanted]
         self.size += n
-        if len(self.body) < KEPT_BODY:
-            self.body += self._buffer[:n]
         del self._buffer[:n]
 
     def _read_chunks(self) -> bool:
@@ -108,9 +140,9 @@ class Response:
                 self._take(n)
                 self._chunk -= n
                 continue
-            stop = self._buffer.find(b"\r\n")
+            stop = self._buffer.find(b"\r\n", 0, MAX_LINE + 2)
             if stop < 0:
-                if len(self._buffer) > 1024:
+                if len(self._buffer) > MAX_LINE:
                     raise ProtocolError("no end of a chunk's line")
                 return False
             line = bytes(self._buffer[:stop])

@@ -14,8 +14,27 @@ from harness.trial import Data, Scenario
 STOP = "stop "  # down, at any time, with a kind of error: end the Trial now; what is left counts as of that kind
 
 
+class Fleet(Data):
+    """Who makes the load. processes: of this machine; workers: how many more join, through bind:port (0 = a free one).
+
+    One process is its own master and needs no network; more are Locust workers of a master that makes no load itself.
+    """
+
+    processes: Annotated[int, Field(ge=1, le=256)] = 1
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    bind: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+
+    @property
+    def alone(self) -> bool:
+        return self.processes == 1 and not self.workers
+
+
 class Order(Data):
-    """One Trial for the load process. targets, expected: of each part of the mix, path and query, and right body."""
+    """One Trial for the load process. targets, expected: of each part of the mix, path and query, and right body.
+
+    Worker k of N takes the arrivals k, k + N, … of the one schedule, and the users k, k + N, …
+    """
 
     scenario: Scenario
     level: float
@@ -25,6 +44,23 @@ class Order(Data):
     targets: tuple[str, ...]
     expected: tuple[str | None, ...]
     rows: str  # path of the file that takes the rows
+    worker: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def share(self) -> slice:
+        """Of anything that is numbered through all workers: the numbers of this one."""
+        return slice(self.worker, None, self.workers)
+
+    @property
+    def connections(self) -> int:
+        """This worker's part of the cap on connections."""
+        return len(range(self.scenario.connections)[self.share])
+
+    @property
+    def users(self) -> range:
+        """The numbers of this worker's closed users."""
+        return range(int(self.level))[self.share]
 
 
 class Progress(Data):
@@ -39,3 +75,6 @@ class Progress(Data):
     loaded_s: float = 0.0
     origin: float = 0.0  # when the first arrival is due, on the monotonic clock that all processes share
     reason: str = ""
+    stalled_s: float = 0.0  # the longest that the hub of a process of the generator did not wake
+    notes: tuple[str, ...] = ()  # for the Recording
+    spoilt: str = ""  # why the load was not the one that was asked for, in words: the Trial is VOID

@@ -3,23 +3,67 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import subprocess
 import sys
 import time
+from typing import NoReturn
 
-from harness.errors import EnvironmentFault
-from harness.load.order import STOP, Order, Progress
-from harness.serve.process import spawn, stop
+import psutil
+
+from harness.errors import EnvironmentFault, UsageError
+from harness.load.order import STOP, Fleet, Order, Progress
+from harness.serve.process import ROOT, spawn, stop
 
 START_S = 20.0
+JOIN_S = 65.0  # and where workers join from elsewhere: somebody has to start them
+TOKEN = "GATEBENCH_WORKER_TOKEN"  # noqa: S105  the name of the variable, not its value
+DEFAULT_PORT = 5557  # Locust's own
+ALONE = Fleet()
+
+
+def fleet_of(processes: int, workers: int = 0, bind: str | None = None) -> Fleet:
+    """Who makes the load, from the command line's words. Raises UsageError."""
+    host, port = address_of(bind or "127.0.0.1", DEFAULT_PORT if workers else 0)
+    if bind and not workers:
+        raise UsageError("--bind is where load workers join; say with --workers how many will")
+    if workers and not os.environ.get(TOKEN):
+        raise UsageError(f"--workers needs a secret that both sides share: set {TOKEN} here and where they run")
+    return Fleet(processes=processes, workers=workers, bind=host, port=port)
+
+
+def address_of(text: str, port: int) -> tuple[str, int]:
+    """HOST or HOST:PORT. Raises UsageError for what is neither."""
+    host, _, number = text.partition(":")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}", host) or not re.fullmatch(r"\d{0,5}", number):
+        raise UsageError(f"{text!r:.80}: write it as HOST or HOST:PORT")
+    chosen = int(number or port)
+    if chosen > 65_535:
+        raise UsageError(f"{text!r:.80}: ports end at 65535")
+    return host, chosen
+
+
+def become_worker(master: str, *, as_json: bool) -> NoReturn:
+    """This process turns into a load worker. Raises UsageError."""
+    host, port = address_of(master, DEFAULT_PORT)
+    if not os.environ.get(TOKEN):
+        raise UsageError(f"a load worker needs the secret that its master has: set {TOKEN}")
+    os.chdir(ROOT)
+    options = ["--json"] if as_json else []
+    argv = [sys.executable, "-m", "harness.load.worker", *options, f"{host}:{port}"]
+    os.execv(sys.executable, argv)  # noqa: S606  no shell is wanted
 
 
 class Generator:
-    """The load process of one Run; started on entering, ended on leaving, started anew when it has died."""
+    """The load process of one Run; started on entering, ended on leaving, started anew when it has died.
 
-    def __init__(self, cpus: frozenset[int] | None) -> None:
+    fleet: how many processes make the load; with more than one, this one is their master.
+    """
+
+    def __init__(self, cpus: frozenset[int] | None, fleet: Fleet = ALONE) -> None:
         self._cpus = cpus
+        self._fleet = fleet
         self._unread = b""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -35,6 +79,14 @@ class Generator:
         assert self._process is not None
         return self._process.pid
 
+    def processes(self) -> list[psutil.Process]:
+        """The load process, and its workers where it has some."""
+        try:
+            first = psutil.Process(self.pid)
+            return [first, *([] if self._fleet.alone else first.children())]
+        except psutil.NoSuchProcess:
+            return []
+
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -44,12 +96,14 @@ class Generator:
             return
         self.close()
         argv = [sys.executable, "-m", "harness.load"]
+        argv += [] if self._fleet.alone else [self._fleet.model_dump_json()]
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         self._process = spawn(argv, self._cpus, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-        ready = self.progress(START_S)
+        ready = self.progress(START_S + self._fleet.processes + (JOIN_S if self._fleet.workers else 0))
         if ready is None or ready.state != "ready":
             self.close()
-            raise EnvironmentFault("the load process did not start; what it printed stands above")
+            reason = ready.reason if ready is not None and len(ready.reason.splitlines()) == 1 else ""
+            raise EnvironmentFault(reason or "the load process did not start; what it printed stands above")
 
     def send(self, order: Order) -> None:
         self._tell(order.model_dump_json() + "\n")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import gevent
 import numpy as np
@@ -21,10 +21,12 @@ from locust.exception import StopUser
 from harness.load import schedule
 from harness.load.client import Address, Call, Connection, now, prepared
 from harness.load.order import Order
-from harness.load.recorder import TIMEOUT, UNFINISHED, Recorder, Track
+from harness.load.recorder import INTERRUPTED, TIMEOUT, UNFINISHED, Recorder, Track
 from harness.load.streams import CONVERSATIONS, FAILURES, Broken, Due
 from harness.load.timer import Alarm
 
+LOW = schedule.BLOCK // 2  # arrivals at hand below which the next block is drawn, in the first pause that will hold it
+PAUSE_S = 0.0003
 BATCH = 64  # arrivals sent in one go when behind, so that answers are still read in between
 RETRY_PAUSE_S = 0.05  # a closed user whom nobody lets in comes back after this, instead of spinning
 NOBODY_IN = ("refused", "no descriptors", "no ports")
@@ -42,8 +44,16 @@ class Stage:
         self.tracks: list[Track] = [recorder.track(part.endpoint) for part in self.mix]
         host = f"{order.host}:{order.port}"
         self.calls: list[Call] = [
-            prepared(host, target, None if body is None else body.encode())
-            for target, body in zip(order.targets, order.expected, strict=True)
+            prepared(
+                host,
+                target,
+                None if expected is None else expected.encode(),
+                method=part.method,
+                headers=part.headers,
+                body=part.body.encode(),
+                keep=order.scenario.keep_alive,
+            )
+            for part, target, expected in zip(self.mix, order.targets, order.expected, strict=True)
         ]
         self.talks = [CONVERSATIONS.get(part.endpoint) for part in self.mix]
         self.go = Event()
@@ -84,23 +94,27 @@ class ClosedFlow:
 
     def __init__(self, stage: Stage, number: int) -> None:
         self._stage = stage
+        self._single = len(stage.mix) == 1
         self._picks = random.Random(f"{stage.order.seed}/{number}")
         self._finished = Event()
+        self._end = 0.0  # when it stops asking; at once until it runs, and when it has been told to go
         self._talk: gevent.Greenlet | None = None
         self.connections = [Connection(stage.address, self._done)]
         stage.flows.append(self)
 
     def run(self, begin_at: float) -> None:
         gevent.sleep(max(begin_at - now(), 0))
+        if not self._finished.is_set():
+            self._end = self._stage.end
         self._next()
         self._finished.wait()
 
     def _next(self) -> None:
         stage, moment = self._stage, now()
-        if moment >= stage.end or self._finished.is_set():
+        if moment >= self._end:
             self._finished.set()
             return
-        part = 0 if len(stage.mix) == 1 else self._picks.choices(range(len(stage.mix)), stage.weights)[0]
+        part = 0 if self._single else self._picks.choices(range(len(stage.mix)), stage.weights)[0]
         if stage.talks[part] is not None:
             self._talk = gevent.spawn(self._converse, part, moment)
             return
@@ -118,6 +132,10 @@ class ClosedFlow:
 
     def _done(self, connection: Connection, error: str) -> None:
         track = self._stage.tracks[connection.part]
+        if not error:
+            track.completed(connection.intended, connection.taken, connection.attempted, connection.ended)
+            self._next()
+            return
         track.settle(error, connection.intended, connection.taken, connection.attempted, connection.ended)
         if error in NOBODY_IN:
             gevent.spawn_later(RETRY_PAUSE_S, self._next)
@@ -126,6 +144,7 @@ class ClosedFlow:
 
     def abandon(self, kind: str) -> int:
         self._finished.set()
+        self._end = 0.0
         self.connections[0].expire(kind)
         if self._talk is not None:
             self._talk.kill(Broken(kind))
@@ -135,6 +154,7 @@ class ClosedFlow:
     def leave(self) -> None:
         """Goes away without another word: a call under way gets no outcome."""
         self._finished.set()
+        self._end = 0.0
         if self._talk is not None:
             self._talk.kill()
         self.connections[0].close()
@@ -142,19 +162,27 @@ class ClosedFlow:
             self._stage.flows.remove(self)
 
 
+def arrivals(stage: Stage) -> Iterator[tuple[schedule.Times, schedule.Parts]]:
+    """The order's schedule in blocks: when each arrival is due from the start, and the part of the mix it asks for."""
+    order, scenario = stage.order, stage.order.scenario
+    times = schedule.blocks(scenario.arrivals, order.level, scenario.duration_s, order.seed, scenario.shape)
+    return schedule.calls(times, stage.weights, order.seed + 1, order.worker, order.workers)
+
+
 class OpenFlow:
     """All arrivals of an open schedule, sent when they are due over a pool of connections that grows up to the cap."""
 
     def __init__(self, stage: Stage) -> None:
-        order = stage.order
-        times = schedule.draw(order.scenario.arrivals, order.level, order.scenario.duration_s, order.seed)
-        rng = np.random.default_rng(order.seed + 1)
-        self._parts: list[int] = schedule.parts(stage.weights, len(times), rng).tolist()
-        self._times = times
+        stream = arrivals(stage)
+        # the first blocks are drawn before the run begins, each further one in a pause shortly before it is due
+        self._stream = itertools.chain(list(itertools.islice(stream, 2)), stream)
+        self._more = True
+        self._origin = 0.0
         self._due: list[float] = []
+        self._parts: list[int] = []
         self._sent = 0
         self._stage = stage
-        self._cap = order.scenario.connections
+        self._cap = stage.order.connections
         self._idle: list[Connection] = []
         self._blocked: deque[tuple[int, float, float]] = deque()
         self._talks: set[gevent.Greenlet] = set()
@@ -165,18 +193,29 @@ class OpenFlow:
         stage.flows.append(self)
 
     def run(self, origin: float) -> None:
-        due = self._times + origin
-        self._due = due.tolist()
-        chosen = np.asarray(self._parts)
-        for part, track in enumerate(self._stage.tracks):
-            if self._stage.talks[part] is None:  # a conversation counts itself, when it is taken up
-                track.offer_all(due[chosen == part])
+        self._origin = origin
+        self._refill()
         if self._due:
             self._alarm.set(self._due[0])
         else:
             self._finished.set()
         self._finished.wait()
         self._alarm.close()
+
+    def _refill(self) -> None:
+        """The next block: a schedule of hours is never held whole."""
+        block = next(self._stream, None)
+        if block is None:
+            self._more = False
+            return
+        due, parts = block[0] + self._origin, block[1]
+        for part, track in enumerate(self._stage.tracks):
+            if self._stage.talks[part] is None:  # a conversation counts itself, when it is taken up
+                track.offer_all(due[parts == part])
+        del self._due[: self._sent], self._parts[: self._sent]
+        self._sent = 0
+        self._due += due.tolist()
+        self._parts += parts.tolist()
 
     def _ring(self) -> None:
         """Takes up what is due by now."""
@@ -187,6 +226,9 @@ class OpenFlow:
                 break
             self._take_up(self._parts[self._sent], intended, taken)
             self._sent += 1
+        left = len(due) - self._sent
+        if left < LOW and self._more and (left <= BATCH or due[self._sent] - now() > PAUSE_S):
+            self._refill()
         if self._sent < len(due):
             self._alarm.set(due[self._sent])
         else:
@@ -227,26 +269,35 @@ class OpenFlow:
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if not self._under_way and self._sent >= len(self._due):
+        if not self._under_way and self._sent >= len(self._due) and not self._more:
             self._finished.set()
 
     def abandon(self, kind: str) -> int:
         """What is under way ends as of this kind; so does what was never taken up, whose number is the answer."""
-        ended, never = now(), self._due[self._sent :]
+        ended = now()
         blocked, self._blocked = self._blocked, deque()
         for part, intended, taken in blocked:
             self._stage.tracks[part].settle(kind, intended, taken, ended, ended)
-        for part, intended in zip(self._parts[self._sent :], never, strict=True):
-            if self._stage.talks[part] is not None:
-                self._stage.tracks[part].offer(intended)
-            self._stage.tracks[part].settle(kind, intended, *[max(ended, intended)] * 3)
-        self._sent = len(self._due)
+        at_hand = np.array(self._due[self._sent :]), np.array(self._parts[self._sent :], np.int64)
+        never = self._settle(kind, *at_hand, ended, offered=True)
+        for times, parts in self._stream if kind != INTERRUPTED else ():
+            never += self._settle(kind, times + self._origin, parts, ended, offered=False)
+        self._sent, self._more = len(self._due), False
         gevent.killall(list(self._talks), Broken(kind))
         for connection in self.connections:
             connection.expire(kind)
             connection.close()
         self._finished.set()
-        return len(never)
+        return never
+
+    def _settle(self, kind: str, due: schedule.Times, parts: schedule.Parts, ended: float, *, offered: bool) -> int:
+        """Arrivals that nobody will take up any more, a block at a time; offered: whether replies are counted so."""
+        for part, track in enumerate(self._stage.tracks):
+            mine = due[parts == part]
+            if self._stage.talks[part] is not None or not offered:
+                track.offer_all(mine)
+            track.settle_all(kind, mine, ended)
+        return len(due)
 
 
 class ClosedUser(User):  # type: ignore[misc]  # Locust ships no types
@@ -284,9 +335,9 @@ class OpenUser(User):  # type: ignore[misc]
 def user_class(stage: Stage) -> type[User]:
     """The Locust user that the order's arrival model needs, bound to its stage."""
     if stage.order.scenario.arrivals == "closed":
-        return type("Closed", (ClosedUser,), {"stage": stage, "numbers": itertools.count().__next__})
+        return type("Closed", (ClosedUser,), {"stage": stage, "numbers": iter(stage.order.users).__next__})
     return type("Open", (OpenUser,), {"stage": stage})
 
 
 def user_count(order: Order) -> int:
-    return int(order.level) if order.scenario.arrivals == "closed" else 1
+    return len(order.users) if order.scenario.arrivals == "closed" else 1

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+import psutil
 from gevent.event import Event
 
 from harness.load import client
@@ -24,6 +25,7 @@ from harness.load.client import Call, Connection, now, prepared
 
 Reply = Callable[[socket.socket, int], None]  # the connection, and which request on it this is
 SEEN: Counter[str] = Counter()  # path → requests that the server read
+ASKED: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)  # path → head and body of each
 PEERS: defaultdict[str, list[int]] = defaultdict(list)  # path → the connection of each
 
 
@@ -61,6 +63,46 @@ def in_pieces(data: bytes, size: int, pause_s: float) -> Reply:
     return act
 
 
+def goodbye(peer: socket.socket, _: int) -> None:
+    """A right answer, and the end of the connection, which no header announced."""
+    peer.sendall(reply(b"pong"))
+    hang_up(peer)
+
+
+def goodbye_reset(peer: socket.socket, _: int) -> None:
+    peer.sendall(reply(b"pong"))
+    time.sleep(0.02)
+    reset(peer, 0)
+
+
+def goodbye_for_ever(peer: socket.socket, number: int) -> None:
+    if SEEN["/never"] == 1:
+        goodbye(peer, number)
+    else:
+        hang_up(peer)
+
+
+def cut_by_reset(peer: socket.socket, number: int) -> None:
+    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfour")
+    time.sleep(0.02)  # or the reset would overtake them
+    reset(peer, number)
+
+
+def huge(peer: socket.socket, _: int) -> None:
+    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % HUGE)
+    piece = bytes(1 << 20)
+    for _ in range(HUGE >> 20):
+        peer.sendall(piece)
+
+
+def huge_chunks(peer: socket.socket, _: int) -> None:
+    peer.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    piece = b"%x\r\n%s\r\n" % (1 << 20, bytes(1 << 20))
+    for _ in range(HUGE >> 22):
+        peer.sendall(piece)
+    peer.sendall(b"0\r\n\r\n")
+
+
 def once_kept(then: Reply) -> Reply:
     """The first request on a connection is answered; what happens to the second is `then`."""
     return lambda peer, number: peer.sendall(reply(b"pong")) if number == 1 else then(peer, number)
@@ -84,13 +126,7 @@ def slow(peer: socket.socket, number: int) -> None:
     peer.sendall(reply(b"late"))
 
 
-def closes_all_but_the_very_first(peer: socket.socket, number: int) -> None:
-    if SEEN["/never"] == 1:
-        peer.sendall(reply(b"pong"))
-    else:
-        hang_up(peer)
-
-
+HUGE = 1 << 30
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 40 + b"0\r\n\r\n"
 SCRIPTS: dict[str, Reply] = {
     "/right": saying(reply(b"pong")),
@@ -115,10 +151,23 @@ SCRIPTS: dict[str, Reply] = {
     "/unasked": unasked,
     "/stale": once_kept(closing(b"")),
     "/stale-reset": once_kept(reset),
-    "/never": closes_all_but_the_very_first,
+    "/goodbye": goodbye,
+    "/goodbye-reset": goodbye_reset,
+    "/never": goodbye_for_ever,
+    "/cut-by-reset": cut_by_reset,
+    "/none": saying(b"HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n"),
+    "/unchanged": saying(b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    "/switch": saying(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+    "/length-only": saying(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"),
+    "/huge": huge,
+    "/huge-chunks": huge_chunks,
     "/partly": once_kept(closing(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfour")),
     "/slow": slow,
 }
+
+
+def length_of(head: bytes) -> int:
+    return next((int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:")), 0)
 
 
 class Server:
@@ -144,7 +193,18 @@ class Server:
                 while b"\r\n\r\n" in buffer:
                     head, _, buffer = buffer.partition(b"\r\n\r\n")
                     path = head.split(b" ", 2)[1].decode()
+                    if path == "/too-large":  # refused by its head, and read no further
+                        peer.sendall(reply(b"no", b"413 Too Large"))
+                        return
+                    if path == "/dropped":
+                        SEEN[path] += 1
+                        reset(peer, 0)
+                        return
                     number += 1
+                    while len(buffer) < length_of(head):
+                        buffer += peer.recv(65_536)
+                    body, buffer = buffer[: length_of(head)], buffer[length_of(head) :]
+                    ASKED[path].append((head.decode(), body.decode()))
                     SEEN[path] += 1
                     PEERS[path].append(connection)
                     SCRIPTS[path](peer, number)
@@ -160,6 +220,7 @@ class Asker:
     def __init__(self, address: tuple[str, int]) -> None:
         self.outcomes: list[str] = []
         self.spans: list[float] = []
+        self.at_once: list[str] = []  # paths asked in the very callback that tells an outcome, as a closed user does
         self._told = Event()
         self.connection = Connection(address, self._done)
 
@@ -168,15 +229,19 @@ class Asker:
         assert not connection.busy, "told before it is free"
         self.outcomes.append(error)
         self.spans.append(connection.ended - connection.attempted)
-        self._told.set()
+        if self.at_once:
+            time.sleep(0.05)  # the hub stands still meanwhile, and can't see what the server does
+            self.begin(self.at_once.pop())
+        else:
+            self._told.set()
 
-    def begin(self, path: str, expected: bytes | None = b"pong") -> None:
+    def begin(self, path: str, expected: bytes | None = b"pong", **more: Any) -> None:
         self._told.clear()
-        call: Call = prepared("test", path, expected)
+        call: Call = prepared("test", path, expected, **more)
         self.connection.begin(call, now(), now(), now())
 
-    def ask(self, path: str, expected: bytes | None = b"pong", patience_s: float = 3.0) -> str:
-        self.begin(path, expected)
+    def ask(self, path: str, expected: bytes | None = b"pong", patience_s: float = 3.0, **more: Any) -> str:
+        self.begin(path, expected, **more)
         return self.outcomes[-1] if self._told.wait(patience_s) else "nothing was told"
 
 
@@ -200,7 +265,7 @@ def scripted(server: Server) -> dict[str, Any]:
     case("right", right, right, right)
     case("any body", ("/wrong", None))
     for path in SCRIPTS:
-        if path not in ("/chunked", "/chunked-at-once", "/big"):
+        if path not in ("/chunked", "/chunked-at-once", "/big", "/huge", "/huge-chunks"):
             case(path, (path, pong), right)
     case("/chunked", ("/chunked", b"x" * 40), right)
     case("/chunked-at-once", ("/chunked-at-once", b"x" * 40), ("/chunked-at-once", b"y" * 40), right)
@@ -211,9 +276,71 @@ def scripted(server: Server) -> dict[str, Any]:
     case("unasked", ("/unasked", pong), 0.08, right)
     case("stale", ("/stale", pong), ("/stale", pong), settle_s=0.05)
     case("stale reset", ("/stale-reset", pong), ("/stale-reset", pong), settle_s=0.05)
-    case("never", ("/never", pong), ("/never", pong), settle_s=0.05)
     case("partly", ("/partly", pong), ("/partly", pong), settle_s=0.05)
 
+    for name in ("goodbye", "goodbye-reset", "never"):
+        opened, asker = server.connections, Asker(server.address)
+        asker.at_once = [f"/{name}"]
+        asker.ask(f"/{name}")
+        found[name] = {"outcomes": asker.outcomes, "connections": server.connections - opened}
+    return found
+
+
+def forms(server: Server) -> dict[str, Any]:
+    """Requests of other methods, with headers and bodies; connections that are not kept."""
+    ASKED.clear()
+    asker, opened = Asker(server.address), server.connections
+    head = [
+        asker.ask("/length-only", method="HEAD"),
+        asker.ask("/length-only", None, method="HEAD"),
+        asker.ask("/right"),
+    ]
+    kept = server.connections - opened
+    body = "ü" * 40_000
+    sent = [
+        asker.ask("/right", method="POST", headers=["X-A: 1", "host: other", "X-A: 2"], body=body.encode()),
+        asker.ask("/right", method="POST"),
+        asker.ask("/right", method="DELETE"),
+        asker.ask("/none", None),
+        asker.ask("/unchanged", None),
+        asker.ask("/right"),
+    ]
+    several = server.connections - opened
+    opened = server.connections
+    alone = [asker.ask("/right", keep=False) for _ in range(3)]  # the first over the one that is open
+    unkept = ASKED["/right"][-1][0]
+    connections = server.connections - opened
+    early, big = Asker(server.address), bytes(30_000_000)
+    refused = [early.ask("/too-large", None, method="PUT", body=big), early.ask("/right")]
+    dropped = Asker(server.address)
+    dropping = [
+        dropped.ask("/right"),
+        dropped.ask("/dropped", method="PUT", body=big),  # on a connection that had been kept
+        dropped.ask("/right"),
+    ]
+    told = ASKED["/right"][1]
+    return {
+        "head": {"outcomes": head, "connections": kept},
+        "sent": {"outcomes": sent, "connections": several, "asked": [told[0], told[1] == body, ASKED["/right"][2][0]]},
+        "alone": {"outcomes": alone, "connections": connections, "asked": unkept},
+        "refused early": refused,
+        "dropped": [*dropping, SEEN["/dropped"]],
+    }
+
+
+def sizes(server: Server) -> dict[str, Any]:
+    """How much memory bodies take that are larger than any memory should be."""
+    process, found = psutil.Process(), {}
+    for path in ("/huge", "/huge-chunks"):
+        for expected in (None, b"pong"):
+            asker = Asker(server.address)
+            asker.begin(path, expected)
+            before = most = process.memory_info().rss
+            deadline = now() + 30
+            while not asker.outcomes and now() < deadline:
+                gevent.sleep(0.05)
+                most = max(most, process.memory_info().rss)
+            found[f"{path} {expected!r}"] = {"outcomes": asker.outcomes, "grown": most - before}
     return found
 
 
@@ -277,8 +404,10 @@ def never_connected() -> dict[str, Any]:
 
 def main() -> dict[str, Any]:
     server = Server()
-    found = scripted(server) | ended_by_us(server) | never_connected()
-    return found | {"seen": dict(SEEN), "peers": dict(PEERS)}
+    found = scripted(server)
+    found |= {"seen": dict(SEEN), "peers": dict(PEERS)}
+    found |= forms(server) | sizes(server) | ended_by_us(server) | never_connected()
+    return found
 
 
 if __name__ == "__main__":

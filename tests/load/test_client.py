@@ -50,6 +50,10 @@ def test_right_answers_come_over_one_connection(found: dict[str, Any]) -> None:
         ("/says-close", "", 2),
         ("/reset", "reset", 2),
         ("/truncated", "truncated", 2),
+        ("/cut-by-reset", "reset", 2),
+        ("/switch", "status 101", 2),
+        ("/none", "status 204", 1),
+        ("/unchanged", "status 304", 1),
         ("/truncated-head", "truncated", 2),
         ("/truncated-chunks", "truncated", 2),
         ("/closed", "closed without an answer", 2),
@@ -80,19 +84,28 @@ def test_an_idle_connection_closed_by_the_server_costs_nothing(found: dict[str, 
     assert found["seen"]["/idle"] == 2
 
 
-@pytest.mark.parametrize(("case", "path"), [("stale", "/stale"), ("stale reset", "/stale-reset")])
-def test_a_connection_closed_under_a_request_is_replaced_once_and_counts_once(
-    found: dict[str, Any], case: str, path: str
+@pytest.mark.parametrize("case", ["goodbye", "goodbye-reset"])
+def test_a_connection_closed_before_a_request_is_replaced_once_and_counts_once(
+    found: dict[str, Any], case: str
 ) -> None:
     assert found[case]["outcomes"] == ["", ""]
     assert found[case]["connections"] == 2
-    first, second, again = found["peers"][path]
-    assert first == second != again
+    assert found["seen"][f"/{case}"] == 2
+    first, second = found["peers"][f"/{case}"]
+    assert first != second
+
+
+@pytest.mark.parametrize(("case", "kind"), [("stale", "closed without an answer"), ("stale reset", "reset")])
+def test_a_request_that_the_server_read_is_never_sent_again(found: dict[str, Any], case: str, kind: str) -> None:
+    assert found[case]["outcomes"] == ["", kind]
+    assert found[case]["connections"] == 1
+    assert found["seen"]["/" + case.replace(" ", "-")] == 2
 
 
 def test_it_is_sent_again_only_once(found: dict[str, Any]) -> None:
     assert found["never"]["outcomes"] == ["", "closed without an answer"]
-    assert found["seen"]["/never"] == 3
+    assert found["never"]["connections"] == 2
+    assert found["seen"]["/never"] == 2
 
 
 def test_after_a_part_of_a_reply_nothing_is_sent_again(found: dict[str, Any]) -> None:
@@ -136,3 +149,41 @@ def test_refused_is_told_each_time(found: dict[str, Any]) -> None:
 )
 def test_a_call_without_a_socket_has_one_outcome(found: dict[str, Any], case: str, outcomes: list[str]) -> None:
     assert found[f"no descriptors, {case}"] == outcomes
+
+
+def test_a_head_reply_has_no_body_and_the_connection_goes_on(found: dict[str, Any]) -> None:
+    assert found["head"] == {"outcomes": ["", "", ""], "connections": 1}
+
+
+def test_any_method_headers_and_body_are_sent_as_given(found: dict[str, Any]) -> None:
+    head, whole, empty = found["sent"].pop("asked")
+    assert found["sent"] == {"outcomes": [""] * 6, "connections": 1}
+    lines = head.split("\r\n")
+    assert lines[0] == "POST /right HTTP/1.1"
+    assert [line for line in lines if line.startswith("X-A")] == ["X-A: 1", "X-A: 2"]
+    assert [line for line in lines if line.lower().startswith("host")] == ["host: other"]
+    assert "Content-Length: 80000" in lines
+    assert whole
+    assert "Content-Length: 0" in empty.split("\r\n")
+
+
+def test_without_keep_alive_each_request_has_its_connection(found: dict[str, Any]) -> None:
+    assert found["alone"]["outcomes"] == ["", "", ""]
+    assert found["alone"]["connections"] == 2  # after the one that an earlier request had left open
+    assert "Connection: close" in found["alone"]["asked"].split("\r\n")
+
+
+def test_a_reply_to_half_a_request_is_read_and_the_connection_dropped(found: dict[str, Any]) -> None:
+    assert found["refused early"] == ["status 413", ""]
+
+
+def test_half_a_request_that_is_reset_is_never_sent_again(found: dict[str, Any]) -> None:
+    assert found["dropped"] == ["", "reset", "", 1]
+
+
+@pytest.mark.parametrize("path", ["/huge", "/huge-chunks"])
+def test_a_body_of_any_size_takes_no_memory(found: dict[str, Any], path: str) -> None:
+    assert found[f"{path} None"]["outcomes"] == [""]
+    assert found[f"{path} b'pong'"]["outcomes"] == ["wrong body"]
+    for expected in ("None", "b'pong'"):
+        assert found[f"{path} {expected}"]["grown"] < 8_000_000

@@ -29,7 +29,7 @@ WHOLE = [
     (b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\nConnection: Close\r\n\r\nno", 500, b"no", False),
     (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", False),
     (b"HTTP/1.1 200 OK\r\nCONTENT-LENGTH:  2 \r\n\r\nok", 200, b"ok", True),
-    (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", 101, b"", True),
+    (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", 101, b"", False),
 ]
 OPEN_ENDED = b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\nuntil the end"
 
