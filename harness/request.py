@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ class Request:
     name: str | None = None
     resume: Path | None = None
     fail_fast: bool = False
+    processes: int = 1  # that make the load
 
 
 def request_of(
@@ -39,11 +41,15 @@ def request_of(
     """Raises UsageError for what there is not."""
     del backend  # one choice so far, which the command line has checked
     if options["name"] is not None and not is_plain(options["name"]):
-        raise UsageError(f"--name {options['name']!r}: letters, digits, . _ - only, and no leading dot")
+        raise UsageError(f"--name {options['name']!r:.80}: at most 100 letters, digits, . _ -, and no leading dot")
     _check_cpus(options["server_cpus"])
+    if options["resume"] is not None:
+        if not (options["resume"] / "trials").is_dir():
+            raise UsageError(f"--resume {options['resume']}: no run is there")
+        options["results"] = options["resume"].absolute().parent  # its folder is the one to lock
     return Request(
         scenarios=tuple(_lasting(scenario, duration) for scenario in load(scenarios)),
-        variants=tuple(_variant(name) for name in variants.split(",")) if variants is not None else tuple(VARIANTS),
+        variants=tuple(VARIANTS) if variants is None else tuple(dict.fromkeys(map(_variant, variants.split(",")))),
         command=command,
         **options,
     )
@@ -51,7 +57,7 @@ def request_of(
 
 def is_plain(name: str) -> bool:
     """Whether a name cannot leave its folder."""
-    return name.replace("-", "").replace("_", "").replace(".", "").isalnum() and name.isascii() and name[0] != "."
+    return re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", name) is not None
 
 
 def _variant(name: str) -> str:
@@ -72,8 +78,10 @@ def _check_cpus(text: str | None) -> None:
         return
     allowed = os.sched_getaffinity(0)
     try:
-        wanted, _ = facts.cpu_sets(text)
+        if len(max(re.findall(r"\d+", text), key=len, default="")) > 4:  # a range that would fill the memory
+            raise ValueError(text)
+        wanted, _ = facts.cpu_sets(text or "none")
     except ValueError:
-        raise UsageError(f"--server-cpus {text!r}: write it as 0-2,4") from None
-    if not wanted <= allowed:
+        raise UsageError(f"--server-cpus {text!r:.80}: write it as 0-2,4") from None
+    if not wanted or not wanted <= allowed:
         raise UsageError(f"--server-cpus {text}: this machine allows {sorted(allowed)}")
