@@ -6,6 +6,7 @@ word is answered at once.
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 import sys
@@ -24,9 +25,31 @@ if TYPE_CHECKING:
 
 RESULTS = Path("results")
 INTERRUPTED, BROKEN_PIPE = 130, 141
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+processes = click.option(
+    "--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="That make the load, a CPU each."
+)
 run_folder = click.argument("run", type=click.Path(path_type=Path), required=False)
+
+
+class Pattern(click.ParamType[str]):
+    """An open arrival pattern: whatever stands in the schedule's table, looked up when it is needed."""
+
+    name = "pattern"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's own signature
+        from harness.load.schedule import ARRIVALS
+
+        return f"[{'|'.join(ARRIVALS)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from harness.load.schedule import ARRIVALS
+
+        if value not in ARRIVALS:
+            self.fail(f"{value!r} is not one of {', '.join(ARRIVALS)}", param, ctx)
+        return str(value)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -49,9 +72,14 @@ def cli() -> None:
 @click.option("--seed", type=click.IntRange(0, 2**48), default=1, show_default=True, help="Of schedules and order.")
 @click.option("--name", help="Of the run's folder; the time unless told.")
 @click.option(
-    "--results", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Where runs are kept."
+    "--results",
+    type=click.Path(path_type=Path, readable=False),
+    default=RESULTS,
+    show_default=True,
+    help="Where runs are kept.",
 )
 @click.option("--resume", type=click.Path(path_type=Path), help="Continue this run.")
+@processes
 @click.option("--fail-fast", is_flag=True, help="Stop at the first server that fails.")
 @click.option("--strict", is_flag=True, help="Exit 4 when any cell is VOID.")
 @as_json
@@ -89,7 +117,8 @@ def _tell(folder: Path, code: int, *, as_json: bool, strict: bool) -> int:
         show.answers(read, rows, answers)
         click.echo(f"\nreport: {path}\nrun: {folder}")
     usable = [row for row in rows if row.verdict != VOID]
-    if not code and (not usable or (strict and len(usable) < len(rows))):
+    named = [row for row in usable if row.p50_ms is not None]  # PROOFS T12: too few samples are no answer
+    if not code and (not named or (strict and len(usable) < len(rows))):
         return NothingUsable.exit_code
     return code
 
@@ -122,7 +151,7 @@ def charts(run: Path | None, image: str, only: str | None, to: Path | None, as_j
     if not paths:
         raise NothingUsable(f"{read.folder} has no usable cell, so there is nothing to draw")
     click.echo(json.dumps([str(path) for path in paths]) if as_json else "\n".join(map(str, paths)))
-    return 0
+    return UsageError.exit_code if read.problems else 0
 
 
 @cli.command()
@@ -153,9 +182,7 @@ def export(run: Path | None, kind: str, as_json: bool) -> int:
     "--users", type=click.IntRange(1, 20_000), help="Closed: users who each wait for their answer; 32 unless told."
 )
 @click.option("--duration", type=click.IntRange(1, 3600), default=10, show_default=True, help="Seconds under load.")
-@click.option(
-    "--arrivals", type=click.Choice(["poisson", "constant"]), default="poisson", show_default=True, help="Of --rate."
-)
+@click.option("--arrivals", type=Pattern(), default="poisson", show_default=True, help="Of --rate.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 600, min_open=True),
@@ -167,17 +194,42 @@ def export(run: Path | None, kind: str, as_json: bool) -> int:
     "--connections", type=click.IntRange(1, 65_536), default=4096, show_default=True, help="At most, of --rate."
 )
 @click.option("--seed", type=click.IntRange(0, 2**48), default=1, show_default=True, help="Of the schedule.")
+@click.option(
+    "--hgrm",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Write response times here, for HdrHistogram's plotters.",
+)
+@processes
+@click.option(
+    "--workers", type=click.IntRange(0, 256), default=0, show_default=True, help="That join by `load-worker`."
+)
+@click.option("--bind", metavar="HOST[:PORT]", help="Where they join; 127.0.0.1:5557 unless told.")
 @as_json
-def load(url: str, as_json: bool, **options: Any) -> int:
+def load(url: str, as_json: bool, hgrm: Path | None, **options: Any) -> int:
     """The load generator alone, against a URL of this machine (http://, ws://, sse://)."""
     from harness import load_url, show
 
-    answer = load_url.load(url, **options)
+    if hgrm is not None and not hgrm.parent.is_dir():
+        raise UsageError(f"--hgrm {hgrm}: there is no folder {hgrm.parent}")
+    recording, stopped = load_url.drive(url, **options)
+    answer = load_url.told(recording)
     if as_json:
         click.echo(json.dumps(answer))
     else:
         show.load_answer(url, answer)
-    return NothingUsable.exit_code if answer["verdict"] == "VOID" else 0
+    if hgrm is not None:
+        load_url.write_hgrm(recording, hgrm)
+    return stopped or (NothingUsable.exit_code if answer["verdict"] == "VOID" else 0)
+
+
+@cli.command(name="load-worker")
+@click.option("--master", required=True, metavar="HOST[:PORT]", help="Where `gatebench load … --workers N` waits.")
+@as_json
+def load_worker(master: str, as_json: bool) -> NoReturn:
+    """One more process, here or on another machine, for a `gatebench load` that waits for it."""
+    from harness.load.process import become_worker
+
+    become_worker(master, as_json=as_json)
 
 
 @cli.command(name="list")
@@ -210,6 +262,24 @@ def doctor(clean: bool, as_json: bool) -> int:
         click.echo("".join(f"{line}\n" for line in cleaned), nl=False)
         show.table(("", "what", "found", "remedy"), [_check(check) for check in checks])
     return 0
+
+
+@cli.command()
+@as_json
+def selftest(as_json: bool) -> int:
+    """Prove the instrument against servers of known truth, in under a minute; its certificate is kept and reported."""
+    from harness import certificate, show
+    from harness import selftest as instrument
+
+    made = instrument.certify(lambda line: click.echo(line, err=True))
+    path = certificate.keep(made)
+    if as_json:
+        click.echo(json.dumps(certificate.told(made) | {"kept": str(path) if path else None}))
+    else:
+        show.certificate(made)
+    if path is None:
+        click.echo(f"gatebench: the certificate could not be kept in {certificate.place().parent}", err=True)
+    return 0 if made.ok else NothingUsable.exit_code
 
 
 def _check(check: Any) -> list[str]:
@@ -251,9 +321,14 @@ def _one_line_errors() -> Iterator[None]:
         _exit(_fail(error))
     except (click.Abort, KeyboardInterrupt):
         _exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone: nobody is left to tell
-        sys.stdout = None  # or Python would complain while it closes it
+    except (BrokenPipeError, SystemExit):  # click and rich exit when the reader of our output has gone; verbs never do
+        sys.stdout = None  # nobody is left to tell, and Python would complain while it closes it
         _exit(BROKEN_PIPE)
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        sys.stdout = None  # it may be what is full
+        _exit(_fail(EnvironmentFault(f"{error}; see `gatebench doctor`")))
     except ModuleNotFoundError as error:
         _exit(_fail(EnvironmentFault(f"the package {error.name} is missing; `make setup` installs what is needed")))
 
@@ -266,4 +341,4 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     with _one_line_errors():
         code = cli.main(list(arguments) if arguments is not None else None, "gatebench", standalone_mode=False)
         sys.stdout.flush()
-        _exit(code if isinstance(code, int) else 0)
+    _exit(code if isinstance(code, int) else 0)

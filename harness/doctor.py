@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from harness import facts
+from harness import certificate, facts
 from harness.serve.reaper import kill_group
 
 BACKLOG = 2048
@@ -111,6 +111,21 @@ def chromium() -> Check:
     )
 
 
+def instrument() -> Check:
+    """Whether the generator has been proved on this machine, in this boot, as it is."""
+    found = certificate.kept()
+    if found is None:
+        return Check("certificate", ok=False, found="none", remedy="gatebench selftest: it takes a minute")
+    ceilings = f"closed {found.closed_ceiling_rps:,.0f}/s, open {found.open_ceiling_rps:,.0f}/s"
+    failed = [check.name for check in found.checks if not check.ok]
+    return Check(
+        "certificate",
+        found.ok,
+        f"{ceilings}; {', '.join(failed) or 'every check'} {'failed' if failed else 'passed'}",
+        "gatebench selftest says what to do",
+    )
+
+
 def leftovers() -> Check:
     found = [process.pid for process in _left()] + [path.name for path in _scratch()]
     return Check("leftovers", not found, f"of earlier runs: {found or 'none'}", "gatebench doctor --clean")
@@ -160,5 +175,6 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     ports,
     disk,
     chromium,
+    instrument,
     leftovers,
 )

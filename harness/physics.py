@@ -20,6 +20,9 @@ AT_LIMIT = 0.85  # a ceiling explains a throughput that comes this near
 SERVED = 0.98  # an open load is served when this share of what was offered completes in the window
 WAIT_TOLERANCE_S = 0.002  # PROOFS: R ≥ the declared wait, tolerance 2 ms
 LATE_S = 0.050
+TICK_S = 0.010  # of the hub's own ticker
+MOST_WAITING = 0.2  # of the time; a generator with a CPU of its own waits less than 0.01
+NEAR_CEILING = 0.7
 
 
 class Verdict(NamedTuple):
@@ -85,6 +88,8 @@ class Evidence:
     outcome: str
     outcome_reason: str
     counts_add_up: bool
+    generator_waited: float | None = None  # seconds a second for a CPU that others held
+    ceiling_rps: float | None = None  # the instrument's own, of this arrival model, as its certificate says
 
     @property
     def cpu_s_per_request(self) -> float:
@@ -143,7 +148,7 @@ def evidence(recording: Recording) -> Evidence:
         errors=recording.end.errors,
         server_cores=max(len(recording.head.server_cpus), 1),
         server_cpu_cores=_cores(recording, "server"),
-        generator_cpu_cores=_cores(recording, "generator"),
+        generator_cpu_cores=_of_each(_cores(recording, "generator"), recording.head.generator_cpus),
         shared_cpus=bool(set(recording.head.server_cpus) & set(recording.head.generator_cpus)),
         other_cpu_cores=_others(recording),
         steal_cores=_per_second([sample.steal_s or 0.0 for sample in recording.of("machine")]),
@@ -151,6 +156,8 @@ def evidence(recording: Recording) -> Evidence:
         outcome=recording.end.outcome,
         outcome_reason=recording.end.reason,
         counts_add_up=all(recording.counts(name, every).add_up for name in recording.names),
+        generator_waited=_per_second([sample.waited_s or 0.0 for sample in recording.of("generator")]),
+        ceiling_rps=recording.head.ceilings.get("closed" if scenario.arrivals == "closed" else "open"),
     )
 
 
@@ -160,6 +167,11 @@ def _quantiles_s(histogram: Histogram) -> dict[float, float]:
 
 def _cores(recording: Recording, who: str) -> float | None:
     return _per_second([sample.cpu_s for sample in recording.of(who)])
+
+
+def _of_each(cores: float | None, cpus: tuple[int, ...]) -> float | None:
+    """How busy each of several CPUs was on average: a fleet of load workers has one each."""
+    return None if cores is None else cores / max(len(cpus), 1)
 
 
 def _per_second(values: list[float]) -> float | None:
@@ -240,7 +252,8 @@ def late(e: Evidence) -> Violation | None:
     """PROOFS T5: more than 0.1 % of the arrivals started more than 50 ms late."""
     if e.started_late > 0.001 * e.all_offered:
         share = e.started_late / max(e.all_offered, 1)
-        return Violation(VOID, "generator", f"the generator took up {share:.1%} of the arrivals more than 50 ms late")
+        sentence = f"the generator took up {share:.1%} of the arrivals more than 50 ms late"
+        return Violation(VOID, "generator", sentence + _cause(e))
     return None
 
 
@@ -248,7 +261,8 @@ def lateness(e: Evidence) -> Violation | None:
     """PROOFS T5: lateness, or the hub's lag, against the very percentiles that are printed.
 
     Response contains lateness, so "above the printed percentile's own value" can only mean: above the rest of it. Below
-    1 ms, what an open ceiling allows, it is a doubt.
+    1 ms, what an open ceiling allows, it is a doubt. A closed load has the lag only, which enters few of its responses:
+    it has to be above the printed value, and longer than the ticker's own 10 ms.
     """
     found = [
         (name, q, own[q], own[q] / max(e.response[q], 1e-6))
@@ -259,11 +273,34 @@ def lateness(e: Evidence) -> Violation | None:
     for name, q, value_s, share in found:
         if name == "lateness" and share > 0.5 and value_s > 0.001:
             sentence = f"lateness p{q * 100:g} is {share:.0%} of the response: the schedule was not kept"
-            return Violation(VOID, "generator", sentence)
+            return Violation(VOID, "generator", sentence + _cause(e))
+        if name == "lag" and e.closed and share > 1 and value_s > TICK_S:
+            sentence = f"the generator was held up: its lag p{q * 100:g} is {_ms(value_s)}, above the printed one"
+            return Violation(VOID, "generator", sentence + _cause(e))
     for name, q, _, share in found:
         if share > 0.2:
             return Violation(SUSPECT, "generator", f"the generator's {name} is {share:.0%} of the printed p{q * 100:g}")
     return None
+
+
+def starved(e: Evidence) -> Violation | None:
+    """The generator's own word is not needed where the kernel says that it could have run and was not let."""
+    if e.generator_waited is not None and e.generator_waited > MOST_WAITING:
+        return Violation(VOID, "generator", f"the generator was kept waiting{_cause(e)}")
+    return None
+
+
+def _cause(e: Evidence) -> str:
+    """Why a generator was late, as far as the machine says."""
+    if e.generator_waited is not None and e.generator_waited > 0.05:
+        return f": others held its CPU for {e.generator_waited:.0%} of the time"
+    if e.generator_cpu_cores is not None and e.generator_cpu_cores > 0.9:
+        return ": its core was busy, it was asked for more than it can"
+    if e.steal_cores is not None and e.steal_cores > 0.15:
+        return f": the hypervisor took {e.steal_cores:.0%} of a core"
+    if e.lag and max(e.lag.values()) > 5 * TICK_S:
+        return ": it was stopped, or its CPU time is limited (a quota)"
+    return ""
 
 
 def exhausted(e: Evidence) -> Violation | None:
@@ -279,6 +316,16 @@ def generator_core(e: Evidence) -> Violation | None:
         return Violation(
             SUSPECT, "generator", f"the generator's core was {e.generator_cpu_cores:.0%} busy: it may be the limit"
         )
+    return None
+
+
+def instrument(e: Evidence) -> Violation | None:
+    """PROOFS T6: above 70 % of the instrument's own ceiling, closed or open, it may be the limit itself."""
+    rate, model = (e.throughput_rps, "closed") if e.closed else (e.offered / e.window_s, "open")
+    if e.ceiling_rps is not None and rate > NEAR_CEILING * e.ceiling_rps:
+        share = f"{rate / e.ceiling_rps:.0%}" if e.ceiling_rps else "all"
+        sentence = f"{rate:,.0f}/s is {share} of what the generator itself manages, {e.ceiling_rps:,.0f}/s {model}"
+        return Violation(SUSPECT, "generator", f"{sentence} (`gatebench selftest`)")
     return None
 
 
@@ -340,10 +387,12 @@ LAWS: tuple[Callable[[Evidence], Violation | None], ...] = (
     started,
     late,
     lateness,
+    starved,
     exhausted,
     wait,
     impossible,
     generator_core,
+    instrument,
     shared,
     disturbed,
     little,

@@ -25,9 +25,10 @@ from types import FrameType
 from typing import TextIO
 
 from apps.variants import VARIANTS
-from harness import conformance, facts
+from harness import certificate, conformance, facts
 from harness.errors import EnvironmentFault, GatebenchError, Interrupted, NothingUsable, ServerFailed, UsageError
-from harness.load.process import Generator
+from harness.limits import check_descriptors
+from harness.load.process import Generator, fleet_of
 from harness.measure import Bench, measure, settled
 from harness.physics import VOID, judge
 from harness.recording import Recording, read_run, save, write_whole
@@ -95,6 +96,7 @@ def predicted_s(trials: Sequence[Trial]) -> float:
 def run(request: Request, watcher: Watcher) -> tuple[Path, int]:
     """Measures everything. Answers the run's folder and the exit code; raises GatebenchError before the first load."""
     trials = trials_of(request)
+    check_descriptors(request.scenarios)
     folder = _folder(request)
     with locked(request.results), signals() as caught:
         done = _done(request, trials)
@@ -131,14 +133,16 @@ class Campaign:
         self._request = request
         self._folder = folder
         self._watcher = watcher
-        server_cpus, generator_cpus = facts.cpu_sets(request.server_cpus)
+        server_cpus, generator_cpus = facts.cpu_sets(request.server_cpus, request.processes)
         if request.lens == "as-configured":
             server_cpus = frozenset(os.sched_getaffinity(0)) - generator_cpus or server_cpus
-        self._bench = Bench(facts.collect(), server_cpus, generator_cpus, watcher.second)
+        self._certificate = certificate.kept()
+        ceilings = self._certificate.ceilings if self._certificate else {}
+        self._bench = Bench(facts.collect(), server_cpus, generator_cpus, watcher.second, ceilings)
 
     def measure_all(self, trials: Sequence[Trial]) -> None:
         self._retries = max(RETRIES, len(trials) // RETRIED_SHARE)
-        with Generator(self._bench.generator_cpus) as generator:
+        with Generator(self._bench.generator_cpus, fleet_of(self._request.processes)) as generator:
             for (variant, _), group in groupby(trials, key=lambda trial: (trial.variant, trial.repeat)):
                 if variant in self.state.failures:
                     continue
@@ -148,7 +152,7 @@ class Campaign:
                     self.state.failures[variant] = str(failure)
                     self._watcher.say(f"{variant} abandoned: {failure}")
                     if self._request.fail_fast:
-                        raise
+                        return
 
     def _measure_block(self, variant: str, trials: list[Trial], generator: Generator) -> None:
         """One variant's Trials of one block, on one server unless that has to be restarted."""
@@ -206,9 +210,11 @@ class Campaign:
             "variants": list(request.variants),
             "holes": {name: dict(VARIANTS[name].holes) for name in request.variants if VARIANTS[name].holes},
             "repeats": request.repeats,
+            "processes": request.processes,
             "outcome": state.outcome,
             "reason": state.reason,
             "failures": state.failures,
+            "certificate": certificate.told(self._certificate) if self._certificate else None,
             "conformance": state.conformance,
             "loaded_s": round(state.loaded_s, 1),
             "wall_s": round(wall_s, 1),
@@ -229,8 +235,6 @@ def _worth_repeating(recording: Recording) -> bool:
 def _folder(request: Request) -> Path:
     """The run's folder, after a look whether it can be written and the disk has room."""
     folder = request.resume or request.results / (request.name or datetime.now(UTC).strftime("%Y%m%d-%H%M%S"))
-    if request.resume is not None and not (folder / "trials").is_dir():
-        raise UsageError(f"--resume {folder}: no run is there")
     try:
         if request.resume is None and folder.exists():
             raise UsageError(f"{folder} exists; choose another --name, or continue it with --resume {folder}")

@@ -16,6 +16,7 @@ from harness.report.words import interval, is_primary, load, number, quantile
 from harness.run import Watcher
 
 if TYPE_CHECKING:
+    from harness.certificate import Certificate
     from harness.recording import Run
     from harness.report.answers import Answer
     from harness.stats import Summary
@@ -96,20 +97,53 @@ def answers(run: Run, rows: Sequence[Summary], sentences: Sequence[Answer]) -> N
 
 def load_answer(url: str, answer: dict[str, Any]) -> None:
     """What `gatebench load` found out."""
-    print(f"{url}: {answer['achieved_rps']:,.1f}/s of {answer['offered_rps']:,.1f}/s offered")
+    print(f"{url}: {answer['achieved_rps']:,.1f}/s of {answer['offered_rps']:,.1f}/s offered ({answer['arrivals']})")
     counts = ("offered", "completed", "failed", "timed_out", "unfinished")
     table(counts, [[f"{answer[count]:,}" for count in counts]], right=counts)
-    marks = ("p50", "p90", "p99", "p999", "p9999", "max")
+    marks = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "p9999": 0.9999, "max": 1.0}
     rows = [(kind, answer[f"{kind}_us"]) for kind in ("response", "service", "lateness", "blocked")]
-    cells = [[kind, *(_ms(times[mark]) for mark in marks), f"{times['n']:,}"] for kind, times in rows if times["n"]]
-    table(("ms", *marks, "n"), cells, right=(*marks, "n"))
+    cells = [
+        [kind, *(_mark(times[mark], q, times["n"]) for mark, q in marks.items()), f"{times['n']:,}"]
+        for kind, times in rows
+        if times["n"]
+    ]
+    heads = ("ms", "p50", "p90", "p99", "p99.9", "p99.99", "max", "n")
+    table(heads, cells, right=heads[1:])
+    _histogram(answer["response_histogram_us"])
     for kind, count in answer["errors"].items():
         print(f"{count:,} × {kind}")
+    if answer["outcome"] == "interrupted":
+        print("interrupted: these are the whole seconds until then")
     print(f"{answer['verdict']}: limited by {answer['limited_by']}: {answer['reason']}")
 
 
-def _ms(value_us: int | None) -> str:
-    return "n/a" if value_us is None else f"{value_us / 1000:,.3f}"
+def _mark(value_us: int | None, q: float, n: int) -> str:
+    return f"{value_us / 1000:,.3f}" if value_us is not None else quantile(None, q, n)
+
+
+def _histogram(bars: Sequence[tuple[int, int]]) -> None:
+    """Response times as bars; any that is not empty is at least a dot."""
+    most = max((samples for _, samples in bars), default=0)
+    rows = [
+        [f"≤ {upto / 1000:g}", "█" * round(40 * samples / most) or "·" * (samples > 0), f"{samples:,}"]
+        for upto, samples in bars
+    ]
+    if rows:
+        table(("response, ms", "", "n"), rows, right=("response, ms", "n"))
+
+
+def certificate(made: Certificate) -> None:
+    """The instrument's two ceilings and every check; for each that failed, what to do."""
+    beside = f"; wrk beside it: {number(made.wrk_rps)}/s" if made.wrk_rps else ""
+    print(f"closed ceiling {number(made.closed_ceiling_rps)}/s{beside}; open ceiling {number(made.open_ceiling_rps)}/s")
+    rows = [
+        ["ok" if one.ok else "!!", one.name, one.expected, number(one.measured), one.unit, "twice" * (one.tries > 1)]
+        for one in made.checks
+    ]
+    table(("", "what", "expected", "measured", "unit", "asked"), rows, right=("measured",))
+    for one in made.checks:
+        if not one.ok:
+            print(f"{one.name}: {one.remedy}")
 
 
 def catalogue(what: str, rows: Sequence[dict[str, Any]]) -> None:

@@ -179,8 +179,20 @@ CASES = [
          lateness={0.5: 0.02, 0.9: 0.021, 0.99: 0.06}),
     case("lateness", CLOSED, SUSPECT, "generator", "the generator's lag is 30% of the printed p99",
          lag={0.5: 0.0001, 0.9: 0.0002, 0.99: 0.0309}),
-    case("lateness", CLOSED, SUSPECT, "generator", "lag is 200% of the printed p50",
+    case("lateness", CLOSED, VOID, "generator",
+         "held up: its lag p50 is 200 ms, above the printed one: it was stopped, or its CPU time is limited",
          lag={0.5: 0.2, 0.9: 0.2, 0.99: 0.2}),
+    case("lateness", OPEN, SUSPECT, "generator", "lag is 167% of the printed p99",  # lateness is what an open load has
+         lag={0.5: 0.0001, 0.9: 0.0002, 0.99: 0.1}),
+    case("lateness", CLOSED, SUSPECT, "generator", "lag is 400% of the printed p50",  # shorter than a tick: a doubt
+         **NO_WAIT, lag={0.5: 0.008, 0.9: 0.008, 0.99: 0.008}, response={0.5: 0.002}, throughput_rps=32_000,
+         response_mean_s=0.002),
+    # why it was late
+    case("late", OPEN, VOID, "generator", "more than 50 ms late: others held its CPU for 10% of the time",
+         started_late=18, generator_waited=0.1),
+    case("starved", CLOSED, VOID, "generator", "kept waiting: others held its CPU for 21% of the time",
+         generator_waited=0.21),
+    case("", CLOSED, VALID, "client", "64 users", generator_waited=0.2),
     case("", CLOSED, VALID, "client", "64 users", lag={0.5: 0.0199, 0.9: 0.02, 0.99: 0.0205}),
     # wait: tolerance 2 ms
     case("wait", CLOSED, VOID, "none", "a reply came after 97.9 ms, before the declared wait of 100 ms",
@@ -202,6 +214,14 @@ CASES = [
     case("generator_core", CLOSED, SUSPECT, "generator", "the generator's core was 91% busy", generator_cpu_cores=0.91),
     case("", CLOSED, VALID, "client", "64 users", generator_cpu_cores=0.9),
     case("", CLOSED, VALID, "client", "64 users", generator_cpu_cores=None),
+    # the generator's own ceiling, 70 % of it
+    case("instrument", CLOSED, SUSPECT, "generator",
+         "636/s is 71% of what the generator itself manages, 900/s closed (`gatebench selftest`)", ceiling_rps=900),
+    case("", CLOSED, VALID, "client", "64 users", ceiling_rps=910),
+    case("instrument", OPEN, SUSPECT, "generator", "200/s is 71% of what the generator itself manages, 280/s open",
+         ceiling_rps=280, throughput_rps=195),  # what is offered counts, not what comes back
+    case("", OPEN, VALID, "none", "served", ceiling_rps=290),
+    case("instrument", OPEN, SUSPECT, "generator", "is all of what the generator itself manages, 0/s", ceiling_rps=0),
     # one CPU for both
     case("shared", CLOSED, SUSPECT, "generator", "server and generator shared a CPU", shared_cpus=True),
     # others on our CPUs
@@ -376,6 +396,14 @@ def test_a_cpu_in_both_sets_is_shared(cpus: tuple[int, ...], shared: bool) -> No
     whole = recorded()
     head = whole.head.model_copy(update={"generator_cpus": cpus})
     assert evidence(Recording(head, whole.rows, whole.samples, whole.end)).shared_cpus is shared
+
+
+@pytest.mark.parametrize(("arrivals", "rps"), [("closed", 70_000), ("poisson", 25_000), ("constant", 25_000)])
+def test_each_arrival_model_has_its_own_ceiling(arrivals: Arrivals, rps: float) -> None:
+    whole = recorded(arrivals)
+    assert evidence(whole).ceiling_rps is None
+    head = whole.head.model_copy(update={"ceilings": {"closed": 70_000, "open": 25_000}})
+    assert evidence(Recording(head, whole.rows, whole.samples, whole.end)).ceiling_rps == rps
 
 
 def test_a_closed_recording_is_judged_by_its_service() -> None:

@@ -20,7 +20,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import ValidationError
 
+from harness.certificate import Certificate
 from harness.physics import VOID
 from harness.recording import Run, write_whole
 from harness.report import words
@@ -31,7 +33,8 @@ from harness.stats import Summary, summarise
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What the manifest says elsewhere on the page.
-TOLD = {"command", "failures", "holes", "measured_share", "notes", "outcome", "reason", "scenarios", "variants"}
+TOLD = {"certificate", "command", "failures", "holes", "measured_share"}
+TOLD |= {"notes", "outcome", "reason", "scenarios", "variants"}
 
 
 def write(run: Run, path: Path | None = None) -> Path:
@@ -72,6 +75,7 @@ def render(run: Run, plotly_js: str) -> str:
         errors=_errors(run),
         notes=_notes(run),
         machine=_machine(run),
+        certificate=_certificate(run),
         about=_tree({key: value for key, value in run.manifest.items() if key not in TOLD}),
         when=_when(run),
         share=_share(run),
@@ -210,6 +214,14 @@ def _machine(run: Run) -> dict[str, Any]:
     trees = [_tree(one.head.facts) for one in run.recordings]
     changed = {path for tree in trees for path, value in set(tree) ^ set(trees[0])}
     return {"facts": trees[0], "differing": sorted(changed)}
+
+
+def _certificate(run: Run) -> Certificate | None:
+    """What the instrument had proved of itself before this run; None where it had not, or where that can't be read."""
+    try:
+        return Certificate.model_validate(run.manifest.get("certificate"))
+    except ValidationError:
+        return None
 
 
 def _tree(value: object, path: str = "") -> list[tuple[str, str]]:

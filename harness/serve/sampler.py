@@ -39,27 +39,30 @@ class Sampler:
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        before: dict[str, tuple[float, int]] = {}
+        before: dict[str, tuple[float, int, float]] = {}
         second = 0
         while not self._ended.wait(max(self._origin + second - time.monotonic(), 0)):
             for who, find in self._trees.items():
                 totals, sample = _tree(who, second - 1, find())
                 if who in before and second:
-                    cpu_s, switches = (max(now - then, 0) for now, then in zip(totals, before[who], strict=True))
-                    self.samples.append(sample.model_copy(update={"cpu_s": cpu_s, "switches": int(switches)}))
+                    cpu_s, switches, waited_s = (
+                        max(now - then, 0) for now, then in zip(totals, before[who], strict=True)
+                    )
+                    used = {"cpu_s": cpu_s, "switches": int(switches), "waited_s": waited_s}
+                    self.samples.append(sample.model_copy(update=used))
                 before[who] = totals
             busy, steal = _machine(self._cpus)
             if "machine" in before and second:
                 spent = max(busy - before["machine"][0], 0)
                 stolen = max(steal - before["machine"][1], 0) / 1e6
                 self.samples.append(Sample(second=second - 1, who="machine", cpu_s=spent, steal_s=stolen))
-            before["machine"] = (busy, steal)
+            before["machine"] = (busy, steal, 0.0)
             second += 1
 
 
-def _tree(who: str, second: int, processes: Iterable[psutil.Process]) -> tuple[tuple[float, int], Sample]:
-    """Totals so far (CPU seconds, switches) and what the tree holds now."""
-    cpu_s, switches, rss, threads, descriptors, count = 0.0, 0, 0, 0, 0, 0
+def _tree(who: str, second: int, processes: Iterable[psutil.Process]) -> tuple[tuple[float, int, float], Sample]:
+    """Totals so far (CPU seconds, switches, seconds of waiting for a CPU) and what the tree holds now."""
+    cpu_s, switches, waited_s, rss, threads, descriptors, count = 0.0, 0, 0.0, 0, 0, 0, 0
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess), process.oneshot():
             times = process.cpu_times()
@@ -68,9 +71,18 @@ def _tree(who: str, second: int, processes: Iterable[psutil.Process]) -> tuple[t
             threads += process.num_threads()
             descriptors += process.num_fds()
             switches += _switches(process.pid)
+            waited_s += _waited_s(process.pid)
             count += 1
     held = {"rss_mb": rss / 1e6, "threads": threads, "descriptors": descriptors, "processes": count}
-    return (cpu_s, switches), Sample.model_validate({"second": max(second, 0), "who": who, **held})
+    return (cpu_s, switches, waited_s), Sample.model_validate({"second": max(second, 0), "who": who, **held})
+
+
+def _waited_s(pid: int) -> float:
+    """How long a process's main thread could have run, but others did (Linux, Documentation/scheduler/sched-stats)."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):  # not every kernel counts it
+        return 0.0
 
 
 def _switches(pid: int) -> int:

@@ -128,3 +128,28 @@ def test_facts_that_changed_are_said() -> None:
     other = {**fake.FACTS, "os": "Linux 7"}
     run = Run(Path("run"), (*fake.plain("asgi", 900), *fake.plain("wsgi-sync", 500, facts=other)))
     assert "Measured on machines that differ" in page.render(run, "")
+
+
+def certificate(**more: Any) -> dict[str, Any]:
+    check = {"name": "freeze p99", "expected": "905 ± 5", "measured": 906.2, "unit": "ms", "ok": True}
+    made = {"closed_ceiling_rps": 71_000, "open_ceiling_rps": 24_000, "wrk_rps": 118_000, "checks": [check], "ok": True}
+    return made | {"made_at": "2026-11-21T10:00:00+00:00", "seconds": 51.0} | more
+
+
+def test_the_certificate_stands_on_the_page() -> None:
+    made = page.render(fake.realistic(repeats=2, certificate=certificate()), "")
+    section = made.partition('<section id="instrument">')[2].partition("</section>")[0].replace("\u202f", " ")
+    for said in ("71 000 requests/s closed", "wrk: 118 000", "24 000/s open", "Every check passed", "905 ± 5", "906"):
+        assert said in section
+    assert "closed_ceiling" not in made, "told once, not in the run's own record as well"
+    failed = certificate(ok=False, checks=[certificate()["checks"][0] | {"ok": False, "tries": 2, "name": EVIL}])
+    made = page.render(fake.realistic(repeats=2, certificate=failed), "")
+    assert "It failed: &lt;/script&gt;&lt;img" in made
+    assert "failed, asked twice" in made
+
+
+def test_without_a_certificate_the_page_says_so() -> None:
+    for none in (None, {}, EVIL, certificate(checks=EVIL)):
+        made = page.render(fake.realistic(repeats=2, certificate=none), "")
+        assert "No certificate: <code>gatebench selftest</code> makes one" in made
+        assert EVIL not in made
