@@ -5,16 +5,16 @@ RUN ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev bench smoke test lint report charts lock clean
+.PHONY: help setup setup-dev bench smoke bench-generator test prove lint report charts lock clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.venv/.installed: requirements.lock pyproject.toml
+.venv/.installed: requirements.lock
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: Python has no venv; install it: apt-get install python3-venv" >&2; exit 6; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed: make PYTHON=python3.11" >&2; exit 6; }
 	@echo "setting up .venv (once)" >&2
-	@$(PYTHON) -m venv --clear .venv
+	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -33,8 +33,14 @@ bench: .venv/.installed  ## measure four variants on six endpoints, draw the rep
 smoke: .venv/.installed  ## the same in 45 seconds: shows that it works, supports no claim
 	@$(BIN)/gatebench run quick --repeats 1 --duration 1 $(ARGS)
 
+bench-generator: .venv/.installed  ## the load generator against wrk and stock Locust (some minutes)
+	@$(BIN)/python -m harness.bench_generator $(ARGS)
+
 test: .venv/.installed-dev  ## run the tests
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -m "not slow and not realtime" $(ARGS)
+
+prove: .venv/.installed-dev  ## the slow proofs: faults on real servers, and the instrument's truth in real time
+	@$(BIN)/pytest -m "slow or realtime" $(ARGS)
 
 lint: .venv/.installed-dev  ## style and types
 	@$(BIN)/ruff check .

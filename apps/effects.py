@@ -48,7 +48,7 @@ class Receive(NamedTuple):
     """Answers with the client's next message; raises Left when there will be none."""
 
 
-class Left(Exception):  # noqa: N818  it is news, not an error
+class Left(Exception):
     """The client has gone."""
 
 

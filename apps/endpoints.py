@@ -119,7 +119,7 @@ class Endpoint:
         return values
 
 
-class Refused(Exception):  # noqa: N818  an answer, not an error
+class Refused(Exception):
     """What was refused, what came, and what is allowed."""
 
 

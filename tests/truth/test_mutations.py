@@ -1,0 +1,224 @@
+"""PROOFS T16: the tests themselves are tested. Each lie below is told in a copy of the package, and a test must notice.
+
+MUTATIONS, the table at the end, names the file, the one string that is replaced, and the tests that must fail then. A
+row whose string is no longer found fails: move it along with the code that it spoils.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("apps", "harness", "scenarios", "tests")
+
+
+class Mutation(NamedTuple):
+    lie: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def copied(to: Path) -> Path:
+    for name in COPIED:
+        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__", "golden"))
+    shutil.copy(ROOT / "pyproject.toml", to)
+    return to
+
+
+def outcome_of(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """These tests, run on the copy by a pytest of its own."""
+    argv = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
+    env |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder)}
+    return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.slow
+def test_the_copy_as_it_is_passes(tmp_path: Path) -> None:
+    named = dict.fromkeys(test for mutation in MUTATIONS for test in mutation.tests)
+    done = outcome_of(copied(tmp_path), *named)
+    assert done.returncode == 0, done.stdout + done.stderr
+    where = [sys.executable, "-c", "import harness; print(harness.__file__)"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    found = subprocess.run(where, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout
+    assert found.startswith(str(tmp_path)), "it is not the copy that is tested"
+
+
+def test_no_lie_is_told_twice() -> None:
+    assert len({(mutation.file, mutation.old, mutation.new) for mutation in MUTATIONS}) == len(MUTATIONS)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "mutation" in metafunc.fixturenames:
+        metafunc.parametrize("mutation", MUTATIONS, ids=[mutation.lie for mutation in MUTATIONS])
+
+
+@pytest.mark.slow
+def test_a_lie_is_noticed(mutation: Mutation, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    path = folder / mutation.file
+    source = path.read_text(encoding="utf-8")
+    assert source.count(mutation.old) == 1, f"{mutation.file} holds this {source.count(mutation.old)} times, not once"
+    path.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
+    compile(path.read_text(encoding="utf-8"), str(path), "exec")
+    done = outcome_of(folder, *mutation.tests)
+    # 1: a test failed. Anything else (no such test, nothing imports) is no proof
+    assert done.returncode == 1, f"nobody noticed ({done.returncode}):\n{done.stdout}{done.stderr}"
+    assert "error" not in done.stdout.splitlines()[-1], done.stdout
+
+
+RECORDER, TRUTH = "tests/load/test_recorder.py", "tests/truth/test_truth_histogram.py"
+HISTOGRAM, SCHEDULE = "tests/test_histogram.py", "tests/load/test_schedule.py"
+PHYSICS, STATS, NO_DATA = "tests/test_physics.py", "tests/test_stats.py", "tests/truth/test_no_data.py"
+
+MUTATIONS = (
+    Mutation(
+        "response is measured from the actual send",
+        "harness/load/recorder.py",
+        '"response": ticks[:, 3] - ticks[:, 0]',
+        '"response": ticks[:, 3] - ticks[:, 2]',
+        (f"{TRUTH}::test_however_seconds_are_closed_nothing_is_lost_or_counted_twice",),
+    ),
+    Mutation(
+        "an arrival that is taken up late was due late",
+        "harness/load/users.py",
+        "self._take_up(self._parts[self._sent], intended, taken)",
+        "self._take_up(self._parts[self._sent], taken, taken)",
+        ("tests/load/test_open_flow.py::test_a_held_hub_is_lateness_from_the_intended_moment",),
+    ),
+    Mutation(
+        "what was never sent is forgotten",
+        "harness/load/users.py",
+        "            track.settle_all(kind, mine, ended)\n",
+        "",
+        ("tests/load/test_open_flow.py::test_what_was_never_sent_is_settled_and_counted",),
+    ),
+    Mutation(
+        "errors are dropped",
+        "harness/load/recorder.py",
+        '        self.counts[self._recorder.second(intended)]["failed"] += 1\n',
+        "",
+        (f"{RECORDER}::test_errors_are_counted_by_kind_and_are_neither_latency_nor_throughput",),
+    ),
+    Mutation(
+        "errors are throughput",
+        "harness/load/recorder.py",
+        '        self.counts[self._recorder.second(intended)]["failed"] += 1\n',
+        "        self.counts[self._recorder.second(intended)].update(failed=1, finished=1)\n",
+        (f"{RECORDER}::test_errors_are_counted_by_kind_and_are_neither_latency_nor_throughput",),
+    ),
+    Mutation(
+        "unfinished requests are dropped",
+        "harness/load/recorder.py",
+        "        elif kind in (TIMEOUT, UNFINISHED):\n            self._overdue(",
+        "        elif kind == UNFINISHED:\n            return\n        elif kind:\n            self._overdue(",
+        (f"{RECORDER}::test_what_never_came_enters_with_its_age",),
+    ),
+    Mutation(
+        "timeouts stay out of the percentiles",
+        "harness/load/recorder.py",
+        "        self._fold_moments(np.array([[intended, taken, attempted, now]]))\n",
+        "",
+        (f"{RECORDER}::test_what_never_came_enters_with_its_age",),
+    ),
+    Mutation(
+        "a second that was closed loses what comes later",
+        "harness/load/recorder.py",
+        "        for second in sorted(self.counts.keys() | self.bins.keys()):\n            if second < before:\n",
+        "        for second in sorted(self.counts.keys() & self.bins.keys()):\n            if second < before:\n",
+        (f"{RECORDER}::test_a_call_belongs_to_the_second_it_was_due_and_finishes_in_another",),
+    ),
+    Mutation(
+        "percentiles are averaged",
+        "harness/stats.py",
+        "    pooled = quantile_ms(Histogram.merged(trials), q)\n",
+        "    pooled = float(np.mean([trial.quantile_us(q) / 1000 for trial in trials if trial.n] or [0]))\n",
+        (f"{STATS}::test_trials_weigh_by_their_samples", f"{STATS}::test_percentiles_are_of_the_pool_and_no_average"),
+    ),
+    Mutation(
+        "an average of medians",
+        "harness/histogram.py",
+        "        np.add.at(counts, inverse, np.concatenate([part.counts for part in some]))\n",
+        "        np.add.at(counts, inverse, 1)\n",
+        (f"{TRUTH}::test_percentiles_of_seconds_are_merged_never_averaged",),
+    ),
+    Mutation(
+        "what is out of range is dropped",
+        "harness/histogram.py",
+        "    clipped = np.clip(values_us, 0, LIMIT_US - 1)\n",
+        "    clipped = values_us[(values_us >= 0) & (values_us < LIMIT_US)]\n",
+        (f"{HISTOGRAM}::test_values_out_of_range_are_counted",),
+    ),
+    Mutation(
+        "ranks are rounded down",
+        "harness/histogram.py",
+        "math.ceil(round(q * self.n, 6))",
+        "math.floor(round(q * self.n, 6))",
+        (f"{HISTOGRAM}::test_the_rank_is_rounded_up_but_not_by_the_noise_of_a_product",),
+    ),
+    Mutation(
+        "the clock on the wall",
+        "harness/load/client.py",
+        "now = time.monotonic\n",
+        "now = time.time\n",
+        ("tests/truth/test_truth_clock.py::test_an_hour_to_and_fro_changes_nothing[closed]",),
+    ),
+    Mutation(
+        "the lateness gate is skipped",
+        "harness/physics.py",
+        "    lateness,\n",
+        "",
+        (f"{PHYSICS}::test_evidence_and_its_verdict",),
+    ),
+    Mutation(
+        "the gate of late starts is skipped",
+        "harness/physics.py",
+        "    late,\n",
+        "",
+        (f"{PHYSICS}::test_evidence_and_its_verdict",),
+    ),
+    Mutation(
+        "lost requests are no matter",
+        "harness/physics.py",
+        "    sums,\n",
+        "",
+        (f"{PHYSICS}::test_evidence_and_its_verdict",),
+    ),
+    Mutation(
+        "a verdict without data",
+        "harness/physics.py",
+        "    nothing,\n",
+        "",
+        (f"{NO_DATA}::test_a_cell_of_a_run_without_data_has_no_number_either",),
+    ),
+    Mutation(
+        "a percentile without the samples for it",
+        "harness/load_url.py",
+        "histogram.n >= samples_needed(q) if q < 1 else histogram.n > 0",
+        "histogram.n > 0",
+        (f"{NO_DATA}::test_a_percentile_is_named_when_it_has_the_samples_and_not_one_before",),
+    ),
+    Mutation(
+        "random arrivals are even",
+        "harness/load/schedule.py",
+        "rng.exponential(1 / rate, BLOCK)",
+        "np.full(BLOCK, 1 / rate)",
+        (f"{SCHEDULE}::test_poisson_gaps_are_exponential_and_independent",),
+    ),
+    Mutation(
+        "every worker sends the whole schedule",
+        "harness/load/schedule.py",
+        "    return block[(k - begin) % n :: n]\n",
+        "    return block\n",
+        (f"{SCHEDULE}::test_all_workers_together_send_what_one_would",),
+    ),
+)
