@@ -134,16 +134,23 @@ def _cell(trials: list[Recording]) -> list[Summary]:
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict of a cell: VOID only when every Trial is; else SUSPECT when any is; the most frequent limit."""
+    """The verdict of a cell: VOID only when every Trial is, else SUSPECT when any is.
+
+    What limited it is the most frequent limit of the Trials that are beyond doubt, where there are any.
+    """
     usable = [verdict for verdict in verdicts if verdict.name != VOID]
     if not usable:
         return verdicts[0]
-    worst = [verdict for verdict in usable if verdict.name == SUSPECT] or usable
-    limit = Counter(verdict.limited_by for verdict in worst).most_common(1)[0][0]
-    chosen = next(verdict for verdict in worst if verdict.limited_by == limit)
-    voided = len(verdicts) - len(usable)
-    reason = chosen.reason + (f" ({voided} of {len(verdicts)} trials VOID, left out)" if voided else "")
-    return Verdict(SUSPECT if worst[0].name == SUSPECT else VALID, chosen.limited_by, reason)
+    doubtful = [verdict for verdict in usable if verdict.name == SUSPECT]
+    telling = [verdict for verdict in usable if verdict.name == VALID] or doubtful
+    limit = Counter(verdict.limited_by for verdict in telling).most_common(1)[0][0]
+    chosen = next(verdict for verdict in telling if verdict.limited_by == limit)
+    reason = chosen.reason
+    if doubtful and len(doubtful) < len(usable):
+        reason += f"; {len(doubtful)} of {len(usable)} trials SUSPECT: {doubtful[0].reason}"
+    if voided := len(verdicts) - len(usable):
+        reason += f" ({voided} of {len(verdicts)} trials VOID, left out)"
+    return Verdict(SUSPECT if doubtful else VALID, chosen.limited_by, reason)
 
 
 def _row(name: str, trials: list[Recording], verdict: Verdict, *, usable: bool) -> Summary:

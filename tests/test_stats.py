@@ -248,8 +248,14 @@ def test_errors_are_never_throughput() -> None:
     [
         (["V slots a", "V slots b"], VALID, "slots", "a"),
         (["V slots a", "V cpu b", "V cpu c"], VALID, "cpu", "b"),
-        (["V slots a", "S generator b", "V slots c"], SUSPECT, "generator", "b"),
-        (["X none a", "S generator b", "V slots c"], SUSPECT, "generator", "b (1 of 3 trials VOID, left out)"),
+        (["V slots a", "S generator b", "V slots c"], SUSPECT, "slots", "a; 1 of 3 trials SUSPECT: b"),
+        (["S generator a", "S generator b"], SUSPECT, "generator", "a"),
+        (
+            ["X none a", "S none b", "V cpu c"],
+            SUSPECT,
+            "cpu",
+            "c; 1 of 2 trials SUSPECT: b (1 of 3 trials VOID, left out)",
+        ),
         (["X none a", "X generator b"], VOID, "none", "a"),
     ],
 )
