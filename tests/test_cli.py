@@ -285,8 +285,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     [
         ("http", "/ping", ("--rate", 100, "--arrivals", "constant")),
         ("http", "/sleep?ms=10", ("--users", 4)),
-        ("ws", "/ws", ("--users", 2)),
-        ("sse", "/sse?events=3&interval_ms=20", ("--rate", 20)),
+        ("ws", "/ws", ("--users", 20)),
+        ("sse", "/sse?events=3&interval_ms=20", ("--rate", 50)),
     ],
 )
 def test_load_tells_what_was_promised(
@@ -303,7 +303,9 @@ def test_load_tells_what_was_promised(
     for kind in ("response_us", "service_us", "lateness_us", "blocked_us"):
         assert told[kind].keys() == MARKS
     marks = [told["response_us"][mark] for mark in ("p50", "p90", "p99", "p999", "p9999", "max")]
-    assert marks == sorted(marks)
+    named = [mark for mark in marks if mark is not None]  # the others had too few samples
+    assert marks[0] is not None
+    assert named == sorted(named)
     assert {"offered_rps", "achieved_rps", "errors", "verdict", "limited_by", "reason"} <= told.keys()
     if scheme == "http" and "--rate" in options:
         assert (told["offered"], told["offered_rps"]) == (100, 100)  # the warm-up second is not counted
