@@ -49,7 +49,7 @@ def test_a_killed_worker_voids_the_trial_and_its_share_is_stated(gate: Gate) -> 
     assert ended.code == 4
     assert (answer["verdict"], answer["limited_by"]) == ("VOID", "generator")
     assert answer["reason"] == "1 of 2 load workers was lost: 50 % of the load"
-    assert took_s < 2.5, "the survivor does not go on with a load that nobody asked for"
+    assert took_s < 5, "the survivor does not go on with a load that nobody asked for"
     assert 0.25 * len(log) < answer["completed"] < len(log), "what the survivor saw is kept"
     load.assert_nothing_left()
 
