@@ -57,8 +57,8 @@ charts: .venv/.installed  ## each chart as a picture: make charts RUN=results/NA
 	@$(BIN)/gatebench charts $(RUN) $(ARGS)
 
 lock:  ## pin the newest versions that fit, with hashes and no index address (needs uv)
-	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.lock
-	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11 --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml -o requirements.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove what was installed and cached; results stay
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
