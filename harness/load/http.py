@@ -40,6 +40,8 @@ def parse_head(head: bytes, *, bodiless: bool = False) -> Head:
 
 def _parsed(head: bytes, bodiless: bool) -> Head:
     line, *fields = head.split(b"\r\n")
+    if re.search(rb"[\r\n\0]", b"".join((line, *fields))):  # RFC 9110 §5.5: a line that others may read as two
+        raise ProtocolError("a bare CR, LF or NUL in the head")
     if not line.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or not re.fullmatch(rb"[1-5][0-9]{2}( .*)?", line[9:]):
         raise ProtocolError(f"not a status line: {line[:40]!r}")
     status = int(line[9:12])
