@@ -21,6 +21,7 @@ from harness.serve.reaper import kill_group
 
 BACKLOG = 2048
 DESCRIPTORS = 8192
+LISTENS_S, STALL_S = 2.0, 0.005
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,28 @@ def steal() -> Check:
     share = getattr(times, "steal", 0.0) / max(sum(times), 1)
     return Check(
         "steal", share < 0.01, f"{share:.1%} since boot", "use a machine that is not shared, or repeat more often"
+    )
+
+
+def stalls() -> Check:
+    """What no counter shows: a hypervisor that stops a CPU is seen only by who is stopped."""
+    allowed, gaps = os.sched_getaffinity(0), []
+    os.sched_setaffinity(0, facts.cpu_sets()[1])
+    try:
+        last = begin = time.monotonic()
+        while last < begin + LISTENS_S:
+            moment = time.monotonic()
+            gaps.append(moment - last)
+            last = moment
+    finally:
+        os.sched_setaffinity(0, allowed)
+    longest, many = 1000 * max(gaps), sum(gap > STALL_S for gap in gaps)
+    return Check(
+        "stalls",
+        many == 0,
+        f"the generator's CPU was taken away {many} times for more than {1000 * STALL_S:.0f} ms in {LISTENS_S:.0f} s, "
+        f"at most {longest:.1f} ms",
+        "end what runs beside a measurement; if it is a virtual machine's host, repeat more often",
     )
 
 
@@ -168,6 +191,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     cpus,
     busy,
     steal,
+    stalls,
     governor,
     clock,
     backlog,

@@ -228,13 +228,16 @@ def served_s(log: Sequence[Entry]) -> list[float]:
     return [entry.departed - entry.arrived for entry in log if entry.departed]
 
 
-def wrk_rps(port: int, *, path: str = "/", seconds: int = 2, connections: int = 32) -> float | None:
+def wrk_rps(
+    port: int, *, path: str = "/", seconds: int = 2, connections: int = 32, headers: Sequence[str] = ()
+) -> float | None:
     """What wrk, one thread on the generator's CPU, makes of the same server; None where it is not installed."""
     wrk = shutil.which("wrk")
     if wrk is None:
         return None
     _, cpus = facts.cpu_sets()
-    argv = [wrk, "-t1", f"-c{connections}", f"-d{seconds}", f"http://127.0.0.1:{port}{path}"]
+    argv = [wrk, "-t1", f"-c{connections}", f"-d{seconds}", *(word for line in headers for word in ("-H", line))]
+    argv.append(f"http://127.0.0.1:{port}{path}")
     process = spawn(argv, cpus, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         text = process.communicate(timeout=seconds + 10)[0].decode(errors="replace")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from harness import certificate, cli, doctor, facts, selftest
 from harness.certificate import Certificate, Check
 from harness.proving import frozen_responses, quantile
-from harness.selftest import below, highest, least, near, same
+from harness.selftest import Late, below, highest, least, near, same
 
 
 def made(*checks: Check) -> Certificate:
@@ -59,44 +59,44 @@ def test_quantiles_are_at_nearest_rank(q: float, value: int) -> None:
 # -- the search for the open ceiling ---------------------------------------------------------------------------------
 
 
-def machine(ceiling: float, hiccups: set[int] = frozenset()) -> tuple[Callable[[float], float], list[float]]:  # type: ignore[assignment]
-    """A generator that is late beyond its ceiling, and at those trials that are disturbed."""
+def machine(ceiling: float, hiccups: Set[int] = frozenset()) -> tuple[Callable[[float], Late], list[float]]:
+    """A generator that is late beyond its ceiling, and in its tail at those trials that are disturbed."""
     asked: list[float] = []
 
-    def late_ms(rate: float) -> float:
+    def late(rate: float) -> Late:
         asked.append(rate)
         if rate > ceiling:
-            return 500.0
-        return 3.0 if len(asked) in hiccups else 0.2
+            return Late(400.0, 500.0)
+        return Late(0.1, 50.0 if len(asked) in hiccups else 0.2)
 
-    return late_ms, asked
+    return late, asked
 
 
 @pytest.mark.parametrize("ceiling", [700, 3_000, 9_000, 16_000, 24_000, 31_000, 60_000, 120_000])
 def test_the_open_ceiling_is_found_from_below(ceiling: float) -> None:
-    late_ms, asked = machine(ceiling)
-    found = highest(late_ms)
+    late, asked = machine(ceiling)
+    found = highest(late)
     assert ceiling / 1.13 <= found <= ceiling
     assert len(asked) <= 12
 
 
 def test_no_rate_at_all_is_no_ceiling() -> None:
-    late_ms, asked = machine(100)
-    assert highest(late_ms) == 0
+    late, asked = machine(100)
+    assert highest(late) == 0
     assert len(asked) < 10
 
 
 def test_a_generator_beyond_the_search_is_given_its_end() -> None:
-    late_ms, asked = machine(1e9)
-    assert highest(late_ms) <= selftest.MOST_RPS
+    late, asked = machine(1e9)
+    assert highest(late) <= selftest.MOST_RPS
     assert len(asked) < 12
 
 
 def test_a_hiccup_is_no_ceiling_and_an_overload_is_not_asked_twice() -> None:
-    late_ms, _ = machine(24_000, {1, 3})
-    assert 24_000 / 1.13 <= highest(late_ms) <= 24_000
-    late_ms, asked = machine(24_000)
-    highest(late_ms)
+    late, _ = machine(24_000, {1, 3})
+    assert 24_000 / 1.13 <= highest(late) <= 24_000
+    late, asked = machine(24_000)
+    highest(late)
     assert len(asked) == len(set(asked))
 
 

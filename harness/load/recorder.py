@@ -10,14 +10,14 @@ import json
 import math
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.histogram import BUCKETS, Histogram, bucket_of
+from harness.histogram import BUCKETS, Histogram, Ints, bucket_of
 from harness.recording import HUB, packed
 
 SLICE = 2048  # samples folded at a time: about 0.1-0.3 ms
@@ -26,7 +26,7 @@ INTERRUPTED = "interrupted"  # somebody asked for the end: what was not yet draw
 LATE_S = 0.050  # PROOFS T5: taken up this late is the generator's fault
 
 _PACKED = Struct("=4d").pack
-Bins = dict[str, NDArray[np.int64]]
+Bins = dict[str, Ints]
 
 
 class Track:
@@ -96,33 +96,34 @@ class Track:
         """A whole schedule at once."""
         self._count("offered", intended)
 
+    def _ticks(self, moments: NDArray[np.float64]) -> Ints:
+        """Whole µs since the origin."""
+        return np.rint((moments - self._recorder.origin) * 1e6).astype(np.int64)
+
     def _count(self, what: str, moments: NDArray[np.float64]) -> None:
-        seconds, counts = np.unique(
-            np.rint((moments - self._recorder.origin) * 1e6).astype(np.int64) // 1_000_000, return_counts=True
-        )
-        for second, count in zip(seconds.tolist(), counts.tolist(), strict=True):
-            self.counts[max(second, 0)][what] += count
+        for second, chosen in _by_second(self._ticks(moments)):
+            self.counts[second][what] += len(moments[chosen])
 
     def _fold_moments(self, moments: NDArray[np.float64]) -> None:
         # whole µs first, then differences: lateness + blocked + service is the response exactly
-        ticks = np.rint((moments - self._recorder.origin) * 1e6).astype(np.int64)
-        lateness, blocked, service = np.maximum(np.diff(ticks, axis=1), 0).T
+        ticks = self._ticks(moments)
+        lateness, blocked, service = np.maximum(ticks[:, 1:] - ticks[:, :-1], 0).T
         if self._whole:
             self._recorder.started_late += int((lateness > LATE_S * 1e6).sum())
         kinds = {"service": service}
         if not self._recorder.closed:
             kinds |= {"lateness": lateness, "blocked": blocked, "response": ticks[:, 3] - ticks[:, 0]}
-        self.add(np.maximum(ticks[:, 0] // 1_000_000, 0), kinds)
+        self.add(ticks[:, 0], kinds)
 
-    def add(self, seconds: NDArray[np.int64], kinds: dict[str, NDArray[np.int64]]) -> None:
-        """Counts values (µs) of each kind into the histograms of their seconds."""
-        buckets = {kind: bucket_of(values) for kind, values in kinds.items()}
-        for second in np.unique(seconds).tolist():
-            chosen = seconds == second
+    def add(self, ticks: Ints, kinds: dict[str, Ints]) -> None:
+        """Counts values (µs) of each kind into the histograms of the seconds of their ticks (µs since the origin)."""
+        buckets = dict(zip(kinds, bucket_of(np.stack(list(kinds.values()))), strict=True))
+        for second, chosen in _by_second(ticks):
             bins = self.bins.setdefault(second, {})
             for kind, indices in buckets.items():
-                counted = np.bincount(indices[chosen], minlength=BUCKETS)
-                bins[kind] = bins[kind] + counted if kind in bins else counted
+                if kind not in bins:
+                    bins[kind] = np.zeros(BUCKETS, np.int64)
+                np.add.at(bins[kind], indices[chosen], 1)
 
     def close(self, before: float) -> list[dict[str, Any]]:
         """Takes out the seconds that lie before `before`, as rows. What comes later for them makes further rows."""
@@ -136,7 +137,21 @@ class Track:
         return rows
 
 
-def _sparse(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _by_second(ticks: Ints) -> Iterator[tuple[int, slice | NDArray[np.bool_]]]:
+    """Each second in which there are some, and which they are. What is before the origin belongs to the first."""
+    if not len(ticks):
+        return
+    seconds = ticks // 1_000_000
+    first, last = max(int(seconds.min()), 0), max(int(seconds.max()), 0)
+    if first == last:
+        yield first, slice(None)
+        return
+    np.maximum(seconds, 0, out=seconds)
+    for second in np.unique(seconds).tolist():
+        yield second, seconds == second
+
+
+def _sparse(counts: Ints) -> tuple[Ints, Ints]:
     buckets = np.flatnonzero(counts)
     return buckets, counts[buckets]
 
@@ -164,7 +179,7 @@ class Recorder:
     def lag(self, due: float, lags_s: list[float]) -> None:
         """The hub's own ticker: how late it was woken; its samples accuse the generator, not the server."""
         values = np.rint(np.array(lags_s) * 1e6).astype(np.int64)
-        self._hub.add(np.full(len(values), self.second(due)), {"lag": values})
+        self._hub.add(np.full(len(values), self.second(due) * 1_000_000), {"lag": values})
 
     def fold(self) -> None:
         """One slice of each track; called by the ticker."""

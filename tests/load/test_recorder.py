@@ -61,7 +61,7 @@ def test_lateness_blocked_and_service_are_the_response_exactly(one: tuple[float,
     at, late, blocked, service, kind = one
     book = Book()
     kept: dict[str, list[int]] = {}
-    book.track.add = lambda seconds, kinds: kept.update({name: ticks.tolist() for name, ticks in kinds.items()})  # type: ignore[method-assign]
+    book.track.add = lambda ticks, kinds: kept.update({name: values.tolist() for name, values in kinds.items()})  # type: ignore[method-assign]
     book.call(at, late=late, blocked=blocked, service=service, kind=kind)
     book.recorder.close()
     assert kept["lateness"][0] + kept["blocked"][0] + kept["service"][0] == kept["response"][0]
