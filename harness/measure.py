@@ -164,7 +164,7 @@ def _watch(trial: Trial, server: Server, generator: Generator, bench: Bench) -> 
 
 def _sampler(server: Server, generator: Generator, bench: Bench, origin: float) -> Sampler:
     trees = {"server": server.descendants, "generator": generator.processes}
-    return Sampler(trees, bench.server_cpus | bench.generator_cpus, origin)
+    return Sampler(trees, bench.server_cpus, bench.generator_cpus, origin)
 
 
 def _epitaph(server: Server) -> str:

@@ -21,6 +21,7 @@ SERVED = 0.98  # an open load is served when this share of what was offered comp
 WAIT_TOLERANCE_S = 0.002  # PROOFS: R ≥ the declared wait, tolerance 2 ms
 LATE_S = 0.050
 TICK_S = 0.010  # of the hub's own ticker
+STALL_S = 0.020  # beyond what the harness's own threads can cost its witness
 MOST_WAITING = 0.2  # of the time; a generator with a CPU of its own waits less than 0.01
 NEAR_CEILING = 0.7
 
@@ -89,6 +90,7 @@ class Evidence:
     outcome_reason: str
     counts_add_up: bool
     generator_waited: float | None = None  # seconds a second for a CPU that others held
+    stalled_s: float | None = None  # the longest time for which the generator's CPU was not there at all
     ceiling_rps: float | None = None  # the instrument's own, of this arrival model, as its certificate says
 
     @property
@@ -156,6 +158,7 @@ def evidence(recording: Recording) -> Evidence:
         outcome=recording.end.outcome,
         outcome_reason=recording.end.reason,
         counts_add_up=all(recording.counts(name, every).add_up for name in recording.names),
+        stalled_s=max((sample.stalled_s or 0.0 for sample in recording.of("machine")), default=None),
         generator_waited=_per_second([sample.waited_s or 0.0 for sample in recording.of("generator")]),
         ceiling_rps=recording.head.ceilings.get("closed" if scenario.arrivals == "closed" else "open"),
     )
@@ -298,6 +301,8 @@ def _cause(e: Evidence) -> str:
         return ": its core was busy, it was asked for more than it can"
     if e.steal_cores is not None and e.steal_cores > 0.15:
         return f": the hypervisor took {e.steal_cores:.0%} of a core"
+    if e.stalled_s is not None and e.stalled_s > STALL_S:
+        return f": the machine itself stood still for up to {_ms(e.stalled_s)}, and nothing ran"
     if e.lag and max(e.lag.values()) > 5 * TICK_S:
         return ": it was stopped, or its CPU time is limited (a quota)"
     return ""

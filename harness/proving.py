@@ -167,7 +167,7 @@ class Prover:
             if progress is None:
                 continue
             if progress.state == "started":
-                sampler = Sampler(trees, self.server_cpus | self.generator_cpus, progress.origin)
+                sampler = Sampler(trees, self.server_cpus, self.generator_cpus, progress.origin)
                 started(progress.origin)
             if progress.state in ("done", "failed"):
                 return progress, sampler

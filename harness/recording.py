@@ -91,6 +91,7 @@ class Sample(Data):
     processes: Count | None = None
     steal_s: Number | None = None
     waited_s: Number | None = None  # of the main threads, for a CPU that others held
+    stalled_s: Number | None = None  # the longest time for which the generator's CPU was not there at all
 
 
 class Head(Data):

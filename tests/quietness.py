@@ -12,32 +12,38 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import psutil
 import pytest
 
 from harness import facts
 from harness.proving import Prover
+from harness.serve.witness import Witness
 
 LOOK_S, TICK_S = 1.0, 0.005
 ATTEMPTS = 3
+Result = TypeVar("Result")
 WAITS_S = 20.0  # for a noisy machine to become quiet, in all
 
 
 class Noise(NamedTuple):
-    """Stolen and used cores over about a second, and how late a 5 ms sleep wakes at p99, in ms."""
+    """Stolen and used cores over about a second, how late a 5 ms sleep wakes at p99, and the longest stall, in ms."""
 
     steal: float
     used: float
     late_ms: float
+    stalled_ms: float
 
     @property
     def quiet(self) -> bool:
-        return self.steal < 0.02 and self.used < 0.15 and self.late_ms < 1.0
+        return self.steal < 0.02 and self.used < 0.15 and self.late_ms < 1.0 and self.stalled_ms < 10.0
 
     def __str__(self) -> str:
-        return f"steal {self.steal:.1%}, others {self.used:.0%} of a core, a ticker's p99 {self.late_ms:.2f} ms late"
+        return (
+            f"steal {self.steal:.1%}, others {self.used:.0%} of a core, a ticker's p99 {self.late_ms:.2f} ms late, "
+            f"the machine stood still for up to {self.stalled_ms:.0f} ms"
+        )
 
 
 def times() -> tuple[float, float]:
@@ -59,9 +65,9 @@ def listen() -> Noise:
     finally:
         os.sched_setaffinity(0, allowed)
     after, passed = times(), time.monotonic() - begin
-    return Noise(
-        (after[1] - before[1]) / passed, (after[0] - before[0]) / passed, 1000 * sorted(late)[-len(late) // 100 - 1]
-    )
+    late_ms = [1000 * each for each in sorted(late)]
+    steal, used = (after[1] - before[1]) / passed, (after[0] - before[0]) / passed
+    return Noise(steal, used, late_ms[-len(late) // 100 - 1], late_ms[-1])
 
 
 def ours() -> float:
@@ -78,7 +84,8 @@ class Meanwhile:
 
     def __init__(self) -> None:
         self._ended = threading.Event()
-        self._steal = self._used = 0.0
+        self._witness = Witness(facts.cpu_sets()[1])
+        self._steal = self._used = self._stalled_ms = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -91,12 +98,16 @@ class Meanwhile:
             self._used = max(self._used, (busy - (spent - mine)) / (now - begin))
             begin, before, mine = now, after, spent
 
-    def noise(self) -> Noise:
-        """The same, with a second's look at the ticker afterwards."""
+    def close(self) -> None:
         self._ended.set()
         self._thread.join()
+        self._stalled_ms = max(self._stalled_ms, 1000 * self._witness.close())
+
+    def noise(self) -> Noise:
+        """The same, with a second's look at the ticker afterwards."""
+        self.close()
         after = listen()
-        return Noise(max(self._steal, after.steal), max(self._used, after.used), after.late_ms)
+        return Noise(max(self._steal, after.steal), max(self._used, after.used), after.late_ms, self._stalled_ms)
 
 
 class Quiet:
@@ -109,6 +120,15 @@ class Quiet:
             print(f"noise: {noise}")
             if time.monotonic() > deadline:
                 pytest.skip(f"no quiet machine in {WAITS_S:.0f} s: {noise}")
+
+    def heard(self, call: Callable[[], Result]) -> tuple[Result, Noise]:
+        """What the call gave, and the noise that came meanwhile."""
+        self.wait()
+        meanwhile = Meanwhile()
+        try:
+            return call(), meanwhile.noise()
+        finally:
+            meanwhile.close()
 
     def proved(self, proof: Callable[[], None]) -> None:
         """Runs the proof, up to three times. Its failure stands unless noise came into every attempt."""
@@ -124,6 +144,8 @@ class Quiet:
                 print(f"attempt {attempt}: {noise}: {failure}"[:2000])
                 if attempt == ATTEMPTS and not all(disturbed):
                     raise
+            finally:
+                meanwhile.close()
         pytest.skip(f"noise in each of {ATTEMPTS} attempts, the last: {noise}")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from harness.recording import Sample
+from harness.serve.witness import Witness
 
 Trees = Mapping[str, Callable[[], Iterable[psutil.Process]]]
 
@@ -23,10 +24,13 @@ Trees = Mapping[str, Callable[[], Iterable[psutil.Process]]]
 class Sampler:
     """Samples each full second from `origin` on, until closed. samples: what it saw, in order."""
 
-    def __init__(self, trees: Trees, cpus: frozenset[int], origin: float) -> None:
+    def __init__(
+        self, trees: Trees, server_cpus: frozenset[int], generator_cpus: frozenset[int], origin: float
+    ) -> None:
         self.samples: list[Sample] = []
         self._trees = trees
-        self._cpus = cpus
+        self._cpus = server_cpus | generator_cpus
+        self._witness = Witness(generator_cpus)
         self._origin = origin
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
@@ -35,6 +39,7 @@ class Sampler:
     def close(self) -> list[Sample]:
         self._ended.set()
         self._thread.join()
+        self._witness.close()
         return self.samples
 
     def _run(self) -> None:
@@ -55,7 +60,8 @@ class Sampler:
             if "machine" in before and second:
                 spent = max(busy - before["machine"][0], 0)
                 stolen = max(steal - before["machine"][1], 0) / 1e6
-                self.samples.append(Sample(second=second - 1, who="machine", cpu_s=spent, steal_s=stolen))
+                found = {"cpu_s": spent, "steal_s": stolen, "stalled_s": self._witness.take()}
+                self.samples.append(Sample.model_validate({"second": second - 1, "who": "machine", **found}))
             before["machine"] = (busy, steal, 0.0)
             second += 1
 

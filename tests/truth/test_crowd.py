@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import resource
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import pytest
 
-from harness import facts
 from harness.proving import Prover
-from harness.serve.process import spawn, stop
 from harness.trial import Part, Scenario
+from tests.truth.crowd import crowd
 
 CROWD = 10_000
 OPENED_S, EVENTS, INTERVAL_S = 12, 5, 4.0  # all have come after 12 s, and each lasts for 16 s: they are there together
@@ -27,21 +21,6 @@ PARTS = {
     "sse": Part(endpoint="sse", query=f"events={EVENTS}&interval_ms={INTERVAL_S * 1000:g}", wait_s=LASTS_S),
     "ws": Part(endpoint="ws", echoes=EVENTS, interval_ms=INTERVAL_S * 1000, wait_s=LASTS_S),
 }
-
-
-@contextmanager
-def crowd_server() -> Iterator[tuple[int, psutil.Process]]:
-    server_cpus, _ = facts.cpu_sets()
-    argv = [sys.executable, str(Path(__file__).with_name("crowd_server.py")), str(EVENTS), str(INTERVAL_S)]
-    process = spawn(argv, server_cpus, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline()), psutil.Process(process.pid)
-    finally:
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
-        stop(process)
 
 
 class Watch:
@@ -80,12 +59,12 @@ def test_ten_thousand_are_held_at_once(endpoint: str) -> None:
         warmup_s=0,
         timeout_s=60.0,
     )
-    with crowd_server() as (port, server), Prover() as prover:
+    with crowd(EVENTS, INTERVAL_S) as server, Prover() as prover:
         watch = Watch(psutil.Process(prover.generator.pid))
         begin = time.monotonic()
-        recording = prover.drive(port, scenario)
+        recording = prover.drive(server.port, scenario)
         watch.close()
-        assert server.is_running()
+        assert server.process.poll() is None
     each_b = (watch.most_b - watch.before_b) / CROWD
     print(f"{endpoint}: {watch.most_open} descriptors, {each_b:,.0f} B each, {time.monotonic() - begin:.1f} s")
     every = range(100)

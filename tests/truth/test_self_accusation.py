@@ -143,10 +143,15 @@ def test_a_generator_that_was_stopped_voids_the_trial(
 
 @pytest.mark.parametrize(("arrivals", "level"), LOADS)
 def test_a_clean_run_is_not_accused(arrivals: Arrivals, level: float, prover: Prover, quiet: Quiet) -> None:
-    """At least 19 in 20. What noise of others spoilt meanwhile (SUSPECT, "other processes") is not the generator's."""
-    kept = []
-    for _ in range(CONTROLS):
-        quiet.wait()
-        kept.append(judged(prover, arrivals, level).limited_by != "generator")
-    print(f"{arrivals}: {sum(kept)} of {CONTROLS} clean runs were not accused")
-    assert sum(kept) >= CLEAN_AT_LEAST
+    """At least 19 in 20. Runs into which noise came count neither way, whatever their verdict."""
+    clean: list[bool] = []
+    for _ in range(2 * CONTROLS):
+        verdict, noise = quiet.heard(lambda: judged(prover, arrivals, level))
+        print(noise)
+        clean += [verdict.limited_by != "generator"] if noise.quiet else []
+        if len(clean) == CONTROLS:
+            break
+    else:
+        pytest.skip(f"only {len(clean)} of {2 * CONTROLS} runs were undisturbed, {sum(clean)} of them clean")
+    print(f"{arrivals}: {sum(clean)} of {CONTROLS} clean runs were not accused")
+    assert sum(clean) >= CLEAN_AT_LEAST
