@@ -136,7 +136,7 @@ def shortened(recording: Recording) -> Recording:
 
 def _follow(generator: Generator, scenario: Scenario) -> tuple[Progress, Interrupted | None]:
     """To its end, or to the end that a signal asked for."""
-    deadline = time.monotonic() + scenario.duration_s + scenario.timeout_s + 5
+    deadline = time.monotonic() + scenario.given_up_s
     stopped: Interrupted | None = None
     with signals():
         while time.monotonic() < deadline:

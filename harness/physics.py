@@ -23,6 +23,7 @@ LATE_S = 0.050
 TICK_S = 0.010  # of the hub's own ticker
 STALL_S = 0.020  # beyond what the harness's own threads can cost its witness
 MOST_WAITING = 0.2  # of the time; a generator with a CPU of its own waits less than 0.01
+MOST_TAKEN = 0.5  # of its core; the harness itself takes about 0.02
 NEAR_CEILING = 0.7
 
 
@@ -90,6 +91,7 @@ class Evidence:
     outcome_reason: str
     counts_add_up: bool
     generator_waited: float | None = None  # seconds a second for a CPU that others held
+    intruders: float | None = None  # of each of the generator's CPUs, used by anybody else
     stalled_s: float | None = None  # the longest time for which the generator's CPU was not there at all
     ceiling_rps: float | None = None  # the instrument's own, of this arrival model, as its certificate says
 
@@ -159,6 +161,7 @@ def evidence(recording: Recording) -> Evidence:
         outcome_reason=recording.end.reason,
         counts_add_up=all(recording.counts(name, every).add_up for name in recording.names),
         stalled_s=max((sample.stalled_s or 0.0 for sample in recording.of("machine")), default=None),
+        intruders=_intruders(recording),
         generator_waited=_per_second([sample.waited_s or 0.0 for sample in recording.of("generator")]),
         ceiling_rps=recording.head.ceilings.get("closed" if scenario.arrivals == "closed" else "open"),
     )
@@ -184,6 +187,14 @@ def _per_second(values: list[float]) -> float | None:
 def _others(recording: Recording) -> float | None:
     machine, ours = _cores(recording, "machine"), [_cores(recording, who) or 0.0 for who in ("server", "generator")]
     return None if machine is None else max(machine - sum(ours), 0.0)
+
+
+def _intruders(recording: Recording) -> float | None:
+    busy = _per_second(
+        [sample.generator_cpu_s for sample in recording.of("machine") if sample.generator_cpu_s is not None]
+    )
+    cpus, own = recording.head.generator_cpus, _cores(recording, "generator")
+    return None if busy is None or own is None else max(_of_each(busy - own, cpus) or 0.0, 0.0)
 
 
 # -- ceilings: what could limit the throughput -----------------------------------------------------------------------
@@ -287,9 +298,11 @@ def lateness(e: Evidence) -> Violation | None:
 
 
 def starved(e: Evidence) -> Violation | None:
-    """The generator's own word is not needed where the kernel says that it could have run and was not let."""
+    """The generator's own word is not needed where the kernel says that its CPU was not its own."""
     if e.generator_waited is not None and e.generator_waited > MOST_WAITING:
         return Violation(VOID, "generator", f"the generator was kept waiting{_cause(e)}")
+    if e.intruders is not None and e.intruders > MOST_TAKEN and not e.shared_cpus:
+        return Violation(VOID, "generator", f"others held its CPU: they used {e.intruders:.0%} of the generator's core")
     return None
 
 
@@ -301,9 +314,10 @@ def _cause(e: Evidence) -> str:
         return ": its core was busy, it was asked for more than it can"
     if e.steal_cores is not None and e.steal_cores > 0.15:
         return f": the hypervisor took {e.steal_cores:.0%} of a core"
-    if e.stalled_s is not None and e.stalled_s > STALL_S:
+    worst_s = max(e.lag.values(), default=0.0)
+    if e.stalled_s is not None and e.stalled_s > max(STALL_S, worst_s / 2):
         return f": the machine itself stood still for up to {_ms(e.stalled_s)}, and nothing ran"
-    if e.lag and max(e.lag.values()) > 5 * TICK_S:
+    if worst_s > 5 * TICK_S:
         return ": it was stopped, or its CPU time is limited (a quota)"
     return ""
 

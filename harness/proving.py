@@ -158,7 +158,7 @@ class Prover:
     def _follow(
         self, asked: Scenario, server: psutil.Process | None, started: Callable[[float], object]
     ) -> tuple[Progress, Sampler | None]:
-        deadline = time.monotonic() + asked.duration_s + asked.timeout_s + 5
+        deadline = time.monotonic() + asked.given_up_s
         sampler: Sampler | None = None
         trees = {"generator": lambda: [psutil.Process(self.generator.pid)]}
         trees |= {"server": lambda: [server]} if server is not None else {}

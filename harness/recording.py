@@ -90,6 +90,7 @@ class Sample(Data):
     switches: Count | None = None
     processes: Count | None = None
     steal_s: Number | None = None
+    generator_cpu_s: Number | None = None  # of the generator's CPUs, whoever used them
     waited_s: Number | None = None  # of the main threads, for a CPU that others held
     stalled_s: Number | None = None  # the longest time for which the generator's CPU was not there at all
 

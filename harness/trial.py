@@ -122,6 +122,17 @@ class Scenario(Data):
         """The mean declared wait of a request of the mix, in seconds."""
         return sum(part.weight * part.wait_s for part in self.mix) / sum(part.weight for part in self.mix)
 
+    @property
+    def drain_s(self) -> float:
+        """How long after the last arrival answers are still waited for: the longest wait, and some time above it."""
+        longest_s = max(part.wait_s for part in self.mix)
+        return longest_s + min(self.timeout_s, 1.0 + longest_s)
+
+    @property
+    def given_up_s(self) -> float:
+        """When a load process that has not ended is given up."""
+        return self.duration_s + max(self.timeout_s, self.drain_s) + 5
+
 
 class Subject(Data):
     """The variant as it was asked: its row, copied, so that an old Recording explains itself."""

@@ -30,7 +30,6 @@ from harness.load.client import now
 from harness.load.crew import Member, merged
 from harness.load.fleet import LOST, WORD, Ask, Away, Begin, Down, Hello, Ping, Pong, Report, Stop
 from harness.load.order import Fleet, Order, Progress
-from harness.load.perform import drain_s
 from harness.load.process import TOKEN
 
 LOCAL_S, JOIN_S = 15.0, 60.0  # how long workers of this machine, and others, may take to join
@@ -219,7 +218,7 @@ class Master:
 
     def _watch(self, crew: Sequence[Member], order: Order, origin: float, stop: Queue[str]) -> None:
         """Until each has said how it ended, or is lost. What is asked to stop has a short while for that."""
-        deadline = origin + order.scenario.duration_s + drain_s(order.scenario) + LAST_WORDS_S
+        deadline = origin + order.scenario.duration_s + order.scenario.drain_s + LAST_WORDS_S
         second, stopped = 0, False
         while now() < deadline and not all(member.last or self._lost(member) for member in crew) and not self._failure:
             error = LOST if any(member.lost for member in crew) and not stopped else ""

@@ -16,7 +16,6 @@ from harness.load.order import Order, Progress
 from harness.load.recorder import UNFINISHED, Recorder
 from harness.load.timer import Alarm
 from harness.load.users import Stage, user_class, user_count
-from harness.trial import Scenario
 
 TICK_S = 0.010  # PROOFS T5: the hub accuses itself through a ticker of 10 ms
 SWEEP_TICKS = 5
@@ -111,15 +110,10 @@ def perform(order: Order, ties: Ties) -> None:
     )
 
 
-def drain_s(scenario: Scenario) -> float:
-    """How long after the last arrival answers are still waited for."""
-    return min(scenario.timeout_s, 1.0 + 2 * scenario.wait_s)
-
-
 def _watch(stage: Stage, runner: Any, ties: Ties) -> int:
     """Reports each second and waits for the end, at most a drain beyond it; answers the arrivals never taken up."""
     recorder = stage.recorder
-    deadline = stage.end + drain_s(stage.order.scenario)
+    deadline = stage.end + stage.order.scenario.drain_s
     second = 0
     while runner.user_count and now() < deadline:
         passed = int(now() - recorder.origin)

@@ -30,6 +30,7 @@ class Sampler:
         self.samples: list[Sample] = []
         self._trees = trees
         self._cpus = server_cpus | generator_cpus
+        self._generator_cpus = generator_cpus
         self._witness = Witness(generator_cpus)
         self._origin = origin
         self._ended = threading.Event()
@@ -44,7 +45,7 @@ class Sampler:
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        before: dict[str, tuple[float, int, float]] = {}
+        before: dict[str, tuple[float, float, float]] = {}
         second = 0
         while not self._ended.wait(max(self._origin + second - time.monotonic(), 0)):
             for who, find in self._trees.items():
@@ -56,17 +57,16 @@ class Sampler:
                     used = {"cpu_s": cpu_s, "switches": int(switches), "waited_s": waited_s}
                     self.samples.append(sample.model_copy(update=used))
                 before[who] = totals
-            busy, steal = _machine(self._cpus)
+            totals = _machine(self._cpus, self._generator_cpus)
             if "machine" in before and second:
-                spent = max(busy - before["machine"][0], 0)
-                stolen = max(steal - before["machine"][1], 0) / 1e6
-                found = {"cpu_s": spent, "steal_s": stolen, "stalled_s": self._witness.take()}
+                spent, stolen, near = (max(now - then, 0) for now, then in zip(totals, before["machine"], strict=True))
+                found = {"cpu_s": spent, "steal_s": stolen, "generator_cpu_s": near, "stalled_s": self._witness.take()}
                 self.samples.append(Sample.model_validate({"second": second - 1, "who": "machine", **found}))
-            before["machine"] = (busy, steal, 0.0)
+            before["machine"] = totals
             second += 1
 
 
-def _tree(who: str, second: int, processes: Iterable[psutil.Process]) -> tuple[tuple[float, int, float], Sample]:
+def _tree(who: str, second: int, processes: Iterable[psutil.Process]) -> tuple[tuple[float, float, float], Sample]:
     """Totals so far (CPU seconds, switches, seconds of waiting for a CPU) and what the tree holds now."""
     cpu_s, switches, waited_s, rss, threads, descriptors, count = 0.0, 0, 0.0, 0, 0, 0, 0
     for process in processes:
@@ -101,13 +101,13 @@ def _switches(pid: int) -> int:
     return total
 
 
-def _machine(cpus: frozenset[int]) -> tuple[float, int]:
-    """Busy seconds of these CPUs so far, whoever used them, and stolen µs."""
-    every = psutil.cpu_times(percpu=True)
-    mine = [times for cpu, times in enumerate(every) if cpu in cpus]
+def _machine(cpus: frozenset[int], generator_cpus: frozenset[int]) -> tuple[float, float, float]:
+    """Busy seconds of these CPUs so far, whoever used them, and stolen ones; busy seconds of the generator's."""
+    every = dict(enumerate(psutil.cpu_times(percpu=True)))
     # interrupts are nobody's: most of them carry our own loopback traffic
-    busy = sum(times.user + times.system + times.nice for times in mine)
-    return busy, int(sum(times.steal for times in mine) * 1e6)
+    busy = {cpu: times.user + times.system + times.nice for cpu, times in every.items()}
+    steal = sum(every[cpu].steal for cpu in cpus if cpu in every)
+    return sum(busy.get(cpu, 0) for cpu in cpus), steal, sum(busy.get(cpu, 0) for cpu in generator_cpus)
 
 
 def unique_mb(processes: Iterable[psutil.Process]) -> float | None:
