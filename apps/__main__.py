@@ -7,7 +7,8 @@ import os
 import shlex
 import sys
 
-from apps.variants import VARIANTS, Variant
+from apps.variant import Variant
+from apps.variants import VARIANTS
 
 # Servers read options from these, behind the back of the command that a report prints.
 FOREIGN = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")

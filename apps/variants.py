@@ -5,61 +5,9 @@ To add a variant: add its row. The numbers stand in its budget, once; the comman
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Literal
 
-Family = Literal["wsgi", "gevent", "asgi"]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a variant may use. What is not the point of a comparison is equal, or shown as a difference."""
-
-    processes: int
-    slots: int | None  # calls at a time, over all processes; None: bounded by worker_connections alone
-    worker_connections: int | None  # a process; None: unbounded
-    loop: str | None  # the event loop; None: threads need none
-    keep_alive_s: int | None = 75  # longer than any pause of a client; None: the server closes after each answer
-    db_connections: int = 8  # over all processes
-    backlog: int = 2048
-    access_log: bool = False
-
-    @property
-    def threads(self) -> int:
-        """The threads of each process."""
-        return 1 if self.slots is None else self.slots // self.processes
-
-    @property
-    def db_connections_per_process(self) -> int:
-        return self.db_connections // self.processes
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way of serving: interface, server, framework and concurrency model, with its budget."""
-
-    name: str
-    family: Family
-    interface: str
-    server: str
-    framework: str
-    model: str
-    command_line: str  # with the budget's fields in braces
-    budget: Budget
-    holes: Mapping[str, str] = field(default_factory=dict, hash=False)  # endpoint -> why this variant cannot serve it
-
-    def command(self, port: int, host: str = "127.0.0.1") -> list[str]:
-        """The server's real command; its program is the one installed beside this Python."""
-        numbers = asdict(self.budget) | {"threads": self.budget.threads, "host": host, "port": port, "tmp": WORKER_TMP}
-        program, *arguments = (word.format_map(numbers) for word in self.command_line.split())
-        return [os.path.join(os.path.dirname(sys.executable), program), *arguments]
-
-
-# gunicorn's workers touch a file twice a second to prove that they live: in memory, as on a disk that can block.
-WORKER_TMP = "/dev/shm" if os.access("/dev/shm", os.W_OK) else os.environ.get("TMPDIR", "/tmp")  # noqa: S108
+from apps.variant import Budget, Variant
 
 # No control socket: it is one fixed path a user, which two servers would fight for, and one more thread.
 # No worker timeout: to kill a slow worker would be to measure the arbiter.

@@ -22,7 +22,7 @@ from wsproto.events import CloseConnection, Message
 from wsproto.utilities import ProtocolError
 
 from apps.endpoints import ENDPOINTS, expected
-from apps.variants import Variant
+from apps.variant import Variant
 from harness.wire import Address, Answer, Conversation, Question, fetch, questions
 
 ATTEMPTS = 3

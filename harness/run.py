@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from apps.endpoints import ENDPOINTS
 from apps.variants import VARIANTS
 from harness import certificate, conformance, facts
 from harness.errors import EnvironmentFault, GatebenchError, Interrupted, NothingUsable, ServerFailed, UsageError
@@ -67,7 +68,7 @@ class Progressing:
 
 def trials_of(request: Request) -> list[Trial]:
     """The plan. Raises UsageError when two Trials would share a name, NothingUsable when there is none."""
-    holes = {name: VARIANTS[name].holes for name in request.variants}
+    holes = {name: VARIANTS[name].holes_among(ENDPOINTS) for name in request.variants}
     trials = plan(
         request.variants,
         request.scenarios,
@@ -208,7 +209,7 @@ class Campaign:
             "seed": request.seed,
             "scenarios": [scenario.model_dump(mode="json") for scenario in request.scenarios],
             "variants": list(request.variants),
-            "holes": {name: dict(VARIANTS[name].holes) for name in request.variants if VARIANTS[name].holes},
+            "holes": {name: dict(gaps) for name in request.variants if (gaps := VARIANTS[name].holes_among(ENDPOINTS))},
             "repeats": request.repeats,
             "processes": request.processes,
             "outcome": state.outcome,

@@ -20,7 +20,8 @@ import pytest
 
 from apps.effects import BLOCKING, LIVE, Program, Query, Sleep, Until, pull, push
 from apps.endpoints import ENDPOINTS, Call, call, expected
-from apps.variants import VARIANTS, Variant
+from apps.variant import Variant
+from apps.variants import VARIANTS
 from harness import wire
 from harness.conformance import Finding, check, refusals
 from harness.serve.process import serve

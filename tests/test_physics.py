@@ -193,6 +193,14 @@ CASES = [
     case("starved", CLOSED, VOID, "generator", "kept waiting: others held its CPU for 21% of the time",
          generator_waited=0.21),
     case("", CLOSED, VALID, "client", "64 users", generator_waited=0.2),
+    case("starved", CLOSED, VOID, "generator", "others held its CPU: they used 51% of the generator's core",
+         intruders=0.51),
+    case("", CLOSED, VALID, "client", "64 users", intruders=0.5),
+    case("shared", CLOSED, SUSPECT, "generator", "shared a CPU", intruders=0.9, shared_cpus=True),
+    case("late", OPEN, VOID, "generator", "late: the machine itself stood still for up to 80 ms, and nothing ran",
+         started_late=18, stalled_s=0.08),
+    case("lateness", CLOSED, VOID, "generator", "it was stopped",  # for longer than the machine stood still
+         stalled_s=0.05, lag={0.5: 0.2, 0.9: 0.2, 0.99: 0.2}),
     case("", CLOSED, VALID, "client", "64 users", lag={0.5: 0.0199, 0.9: 0.02, 0.99: 0.0205}),
     # wait: tolerance 2 ms
     case("wait", CLOSED, VOID, "none", "a reply came after 97.9 ms, before the declared wait of 100 ms",
@@ -360,12 +368,16 @@ def recorded(arrivals: Arrivals = "constant", *, mix: tuple[Part, ...] | None = 
     rows = [calls(name, second) for second in range(3) for name in ("sleep", "sleep:first")]
     rows += [Row.model_validate({"second": 1, "row": HUB, "hist": {"lag": packed(Histogram.of([2_000] * 99))}})]
     samples = [
-        Sample.model_validate({"second": second, "who": who, "cpu_s": cpu_s, "steal_s": steal_s})
+        Sample.model_validate({"second": second, "who": who, "cpu_s": cpu_s} | more)
         for second in range(3)
-        for who, cpu_s, steal_s in (("server", 0.5, None), ("generator", 0.25, None), ("machine", 0.8, 0.04))
+        for who, cpu_s, more in (
+            ("server", 0.5, {}),
+            ("generator", 0.25, {}),
+            ("machine", 0.8, {"steal_s": 0.04, "generator_cpu_s": 0.28, "stalled_s": second / 100}),
+        )
     ]
     end = End(outcome="complete", started_late=3, not_started=2, kernel={"ListenOverflows": 4, "RetransSegs": 9})
-    head = Head(trial=trial, subject=subject, facts={}, started_at="x", server_cpus=(0, 1))
+    head = Head(trial=trial, subject=subject, facts={}, started_at="x", server_cpus=(0, 1), generator_cpus=(2,))
     return Recording(head, tuple(rows), tuple(samples), end)
 
 
@@ -385,6 +397,8 @@ def test_evidence_holds_the_window_and_whole_calls_only() -> None:
     assert (e.server_cores, e.server_cpu_cores, e.generator_cpu_cores) == (2, 0.5, 0.25)
     assert e.other_cpu_cores == pytest.approx(0.05)
     assert e.steal_cores == pytest.approx(0.04)
+    assert e.intruders == pytest.approx(0.03)
+    assert e.stalled_s == 0.02
     assert e.shared_cpus is False
     assert (e.listen_overflows, e.outcome, e.counts_add_up) == (4, "complete", True)
     assert e.cpu_s_per_request == pytest.approx(0.5 / 99)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from apps.variants import Variant
+from apps.variant import Variant
 from harness.errors import EnvironmentFault, ServerFailed
 from harness.serve import reaper
 

@@ -14,7 +14,8 @@ import pytest
 
 from apps.__main__ import environment
 from apps.endpoints import ENDPOINTS
-from apps.variants import VARIANTS, Variant
+from apps.variant import Variant
+from apps.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -25,6 +25,7 @@ import uvloop
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+CLOSE = 8  # an opcode: RFC 6455 §5.2
 MOMENTS = struct.Struct("<dd")
 now = time.monotonic
 
@@ -51,7 +52,11 @@ class Peer(asyncio.Protocol):
         if self._socket:  # one small frame at a time: unmasked, it goes back
             mask, payload = data[2:6], data[6:]
             clear = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
-            self._after(self._held_s(), self._echo, now(), bytes([data[0], len(clear)]) + clear)
+            frame = bytes([data[0], len(clear)]) + clear
+            if data[0] & 0x0F == CLOSE:
+                self._transport.write(frame)
+            else:
+                self._after(self._held_s(), self._echo, now(), frame)
             return
         key = next(
             (line[18:].strip() for line in data.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key")), b""
