@@ -26,54 +26,59 @@ UVICORN = (
 POOLED = "--keep-alive {keep_alive_s} --worker-connections {worker_connections}"
 
 
+SERVERS = (
+    Variant(
+        name="wsgi-sync",
+        family="wsgi",
+        interface="wsgi",
+        server="gunicorn",
+        framework="raw",
+        model="4 processes, one call each at a time",
+        command_line=f"{GUNICORN} --worker-class sync",
+        budget=Budget(processes=4, slots=4, worker_connections=None, loop=None, keep_alive_s=None),
+        holes={"ws": "one open WebSocket takes a whole sync process: with as many as processes, nobody else is served"},
+    ),
+    Variant(
+        name="wsgi-threads",
+        family="wsgi",
+        interface="wsgi",
+        server="gunicorn",
+        framework="raw",
+        model="1 process, 16 threads",
+        command_line=f"{GUNICORN} --worker-class gthread --threads {{threads}} {POOLED}",
+        budget=Budget(processes=1, slots=16, worker_connections=20_000, loop=None),
+    ),
+    Variant(
+        name="wsgi-gevent",
+        family="gevent",
+        interface="wsgi",
+        server="gunicorn",
+        framework="raw",
+        model="1 process, a greenlet a connection",
+        command_line=f"{GUNICORN} --worker-class gevent {POOLED}",
+        budget=Budget(processes=1, slots=None, worker_connections=20_000, loop="libev"),
+    ),
+    Variant(
+        name="asgi",
+        family="asgi",
+        interface="asgi",
+        server="uvicorn",
+        framework="raw",
+        model="1 process, a task a call",
+        command_line=UVICORN,
+        budget=Budget(processes=1, slots=None, worker_connections=None, loop="uvloop"),
+    ),
+)
+
+FRAMEWORKS: tuple[Variant, ...] = ()
+
+BRIDGES: tuple[Variant, ...] = ()
+
+MISTAKES: tuple[Variant, ...] = ()
+
+
 def _by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
     return {variant.name: variant for variant in variants}
 
 
-VARIANTS = _by_name(
-    (
-        Variant(
-            name="wsgi-sync",
-            family="wsgi",
-            interface="wsgi",
-            server="gunicorn",
-            framework="raw",
-            model="4 processes, one call each at a time",
-            command_line=f"{GUNICORN} --worker-class sync",
-            budget=Budget(processes=4, slots=4, worker_connections=None, loop=None, keep_alive_s=None),
-            holes={
-                "ws": "one open WebSocket takes a whole sync process: with as many as processes, nobody else is served"
-            },
-        ),
-        Variant(
-            name="wsgi-threads",
-            family="wsgi",
-            interface="wsgi",
-            server="gunicorn",
-            framework="raw",
-            model="1 process, 16 threads",
-            command_line=f"{GUNICORN} --worker-class gthread --threads {{threads}} {POOLED}",
-            budget=Budget(processes=1, slots=16, worker_connections=20_000, loop=None),
-        ),
-        Variant(
-            name="wsgi-gevent",
-            family="gevent",
-            interface="wsgi",
-            server="gunicorn",
-            framework="raw",
-            model="1 process, a greenlet a connection",
-            command_line=f"{GUNICORN} --worker-class gevent {POOLED}",
-            budget=Budget(processes=1, slots=None, worker_connections=20_000, loop="libev"),
-        ),
-        Variant(
-            name="asgi",
-            family="asgi",
-            interface="asgi",
-            server="uvicorn",
-            framework="raw",
-            model="1 process, a task a call",
-            command_line=UVICORN,
-            budget=Budget(processes=1, slots=None, worker_connections=None, loop="uvloop"),
-        ),
-    )
-)
+VARIANTS = _by_name((*SERVERS, *FRAMEWORKS, *BRIDGES, *MISTAKES))
