@@ -1,12 +1,26 @@
 # One image for every variant: the same interpreter, the same packages, the same code. What differs is the command.
+FROM python:3.13-slim-trixie AS build
+
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+
+# uWSGI and mod_wsgi come as source.
+RUN apt-get update && apt-get install -y --no-install-recommends apache2-dev gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+WORKDIR /srv
+COPY requirements.lock requirements-all.lock ./
+RUN python -m venv /venv && /venv/bin/pip install --require-hashes --requirement requirements.lock
+# Built by the setuptools of the lock, not by the newest.
+RUN /venv/bin/pip install --require-hashes --no-build-isolation --use-pep517 --requirement requirements-all.lock
+
+
 FROM python:3.13-slim-trixie
 
-# A read-only root could keep neither byte code nor pip's cache.
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN apt-get update && apt-get install -y --no-install-recommends apache2 nginx && rm -rf /var/lib/apt/lists/*
+COPY --from=build /venv /venv
+
+# A read-only root could not keep byte code.
+ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
 WORKDIR /srv
-COPY requirements.lock .
-RUN pip install --require-hashes --requirement requirements.lock
 COPY apps apps
 RUN python -m compileall -q apps && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin gatebench
 

@@ -5,7 +5,7 @@ RUN ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev bench smoke bench-generator test prove truth lint report charts lock clean
+.PHONY: help setup setup-all setup-dev bench smoke bench-generator test prove truth lint report charts lock clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,11 +19,17 @@ help:  ## what there is
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Touched by the installation itself, once nothing is missing.
+.venv/.installed-all: .venv/.installed requirements-all.lock
+	@$(BIN)/python -m harness.setup_all $@
+
 .venv/.installed-dev: .venv/.installed requirements-dev.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
 setup: .venv/.installed  ## install what `make bench` needs (done by itself the first time)
+
+setup-all: .venv/.installed-all  ## also every server and framework that is measured; as root, what Debian has for them
 
 setup-dev: .venv/.installed-dev  ## also what `make test` and `make lint` need
 
@@ -45,7 +51,7 @@ prove: .venv/.installed-dev  ## the slow proofs: faults on real servers and load
 truth: .venv/.installed-dev  ## the instrument's proofs in real time; they need a quiet machine
 	@$(BIN)/pytest -m realtime $(ARGS)
 
-lint: .venv/.installed-dev  ## style and types
+lint: .venv/.installed-dev .venv/.installed-all  ## style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -59,6 +65,7 @@ charts: .venv/.installed  ## each chart as a picture: make charts RUN=results/NA
 lock:  ## pin the newest versions that fit, with hashes and no index address (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml -o requirements.lock
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra all -c requirements-dev.lock pyproject.toml -o requirements-all.lock
 
 clean:  ## remove what was installed and cached; results stay
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -1,1 +1,1 @@
-"""The thing measured: six endpoints, written once, and every way of serving them. Imports nothing of the harness."""
+"""The thing measured: endpoints, each written once, and every way of serving them. Imports nothing of the harness."""

@@ -7,43 +7,93 @@ So a stream runs beside a watcher of the disconnect, and whichever ends first en
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from contextlib import aclosing, suppress
 from typing import Any
 
-from apps.effects import AWAITING, Emit, Left, Program, Receive, pull_async, push_async
-from apps.endpoints import Call, call
+from apps.effects import AWAITING, Awaiting, Body, Emit, Left, Program, Receive, pull_async, push_async
+from apps.endpoints import Call, as_json, call
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 Receiver = Callable[[], Awaitable[Message]]
 Sender = Callable[[Message], Awaitable[None]]
 
 
 async def app(scope: Message, receive: Receiver, send: Sender) -> None:
-    """The application, for any ASGI server; without lifespan, as there is nothing to start."""
-    plain = scope["type"] == "http"
-    answer = call(scope["method"] if plain else "WS", scope["path"], scope["query_string"].decode("latin-1"))
+    """The application, for any ASGI server."""
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+        return
+    answer = called(scope)
     if answer.kind == "socket":
         await converse(answer.program, receive, send)
     elif answer.kind == "stream":
-        await stream(answer, receive, send)
+        await stream(answer, pull_async(answer.program), receive, send)
+    elif scope.get("method") == "POST":
+        with suppress(Left):  # in the middle of its own body: there is nobody to answer
+            await reply(scope, answer, await push_async(answer.program, with_body(receive)), send)
     else:
-        await reply(answer, send, "http" if plain else "websocket.http")
+        await reply(scope, answer, await push_async(answer.program), send)
 
 
-async def reply(answer: Call, send: Sender, protocol: str) -> None:
-    """A whole answer at once. Protocol `websocket.http` is how ASGI spells an answer to a refused upgrade."""
-    body = await push_async(answer.program)
+async def lifespan(receive: Receiver, send: Sender) -> None:
+    """There is nothing to start and nothing to stop; servers that ask are told so, as their logs complain otherwise."""
+    asked = ""
+    while asked != "lifespan.shutdown":
+        asked = (await receive())["type"]
+        await send({"type": asked + ".complete"})
+
+
+def called(scope: Message) -> Call:
+    """What a connection asks for."""
+    method = scope["method"] if scope["type"] == "http" else "WS"
+    length = None
+    if method == "POST":
+        length = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"content-length"), None)
+    return call(method, scope["path"], scope["query_string"].decode("latin-1"), length)
+
+
+async def reply(scope: Message, answer: Call, body: Any, send: Sender) -> None:
+    """A whole answer at once."""
+    if answer.kind == "document":
+        body = as_json(body)
+    protocol = "http"
+    if scope["type"] == "websocket":  # an upgrade that is refused
+        if "websocket.http.response" not in (scope.get("extensions") or ()):
+            await send({"type": "websocket.close"})  # a server without the extension answers 403 by itself
+            return
+        protocol = "websocket.http"
     headers = [(b"content-type", answer.content_type.encode()), (b"content-length", b"%d" % len(body))]
     await send({"type": protocol + ".response.start", "status": answer.status, "headers": headers})
     await send({"type": protocol + ".response.body", "body": body})
 
 
-async def stream(answer: Call, receive: Receiver, send: Sender) -> None:
+def with_body(receive: Receiver) -> Awaiting:
+    """The table for a request that brings a body."""
+
+    async def body(_effect: Body, _began: float) -> bytes:
+        return await received(receive)
+
+    return {**AWAITING, Body: body}
+
+
+async def received(receive: Receiver) -> bytes:
+    """The whole body, which is no longer than the server has checked it to be; Left when its end never comes."""
+    parts, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Left
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+async def stream(answer: Call, items: AsyncGenerator[bytes, None], receive: Receiver, send: Sender) -> None:
     """Items as they come, until the program ends or the client leaves."""
     headers = [(b"content-type", answer.content_type.encode())]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    forwarding = asyncio.ensure_future(_forward(answer.program, send))
+    forwarding = asyncio.ensure_future(_forward(items, send))
     leaving = asyncio.ensure_future(_disconnected(receive))
     try:
         done, _ = await asyncio.wait((forwarding, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -54,8 +104,8 @@ async def stream(answer: Call, receive: Receiver, send: Sender) -> None:
         leaving.cancel()
 
 
-async def _forward(program: Program, send: Sender) -> None:
-    async with aclosing(pull_async(program)) as items:
+async def _forward(items: AsyncGenerator[bytes, None], send: Sender) -> None:
+    async with aclosing(items):
         async for item in items:
             await send({"type": "http.response.body", "body": item, "more_body": True})
     await send({"type": "http.response.body", "body": b""})

@@ -48,12 +48,23 @@ class Receive(NamedTuple):
     """Answers with the client's next message; raises Left when there will be none."""
 
 
+class Body(NamedTuple):
+    """Answers with the request's whole body. No table has it: it is the adapter's own, as are a socket's effects."""
+
+
+class Read(NamedTuple):
+    """Answers with what a file holds."""
+
+    path: str
+
+
 class Left(Exception):
     """The client has gone."""
 
 
-Effect: TypeAlias = Sleep | Until | Query | Emit | Receive
-Program: TypeAlias = Generator[Effect, Any, bytes]
+Effect: TypeAlias = Sleep | Until | Query | Emit | Receive | Body | Read
+Answer: TypeAlias = bytes | Any  # Any: a document, which the adapter serialises
+Program: TypeAlias = Generator[Effect, Any, Answer]
 Blocking: TypeAlias = Mapping[type, Callable[[Any, float], Any]]  # (effect, when the call began) -> its answer
 Awaiting: TypeAlias = Mapping[type, Callable[[Any, float], Awaitable[Any]]]
 
@@ -72,6 +83,11 @@ def _query(effect: Query, _began: float) -> None:
         _wait(monotonic() + effect.seconds)
 
 
+def _read(effect: Read, _began: float) -> bytes:
+    with open(effect.path, "rb") as file:
+        return file.read()
+
+
 async def _async_wait(due: float) -> None:
     while (left := due - monotonic()) > 0:
         await asyncio.sleep(left)
@@ -86,17 +102,19 @@ BLOCKING: Blocking = {
     Sleep: lambda effect, _began: _wait(monotonic() + effect.seconds),
     Until: lambda effect, began: _wait(began + effect.seconds),
     Query: _query,
+    Read: _read,
 }
 
 AWAITING: Awaiting = {
     Sleep: lambda effect, _began: _async_wait(monotonic() + effect.seconds),
     Until: lambda effect, began: _async_wait(began + effect.seconds),
     Query: _async_query,
+    Read: lambda effect, began: asyncio.to_thread(_read, effect, began),
 }
 
 
-def push(program: Program, table: Blocking = BLOCKING) -> bytes:
-    """Performs a reply or a socket to its end; its body."""
+def push(program: Program, table: Blocking = BLOCKING) -> Answer:
+    """Performs anything but a stream to its end; its body, or its document."""
     began = monotonic()
     resume, value = program.send, None
     LIVE.add(program)
@@ -108,7 +126,7 @@ def push(program: Program, table: Blocking = BLOCKING) -> bytes:
             except BaseException as error:  # rule 1
                 value, resume = error, program.throw
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        return end.value
     finally:
         program.close()
         LIVE.discard(program)
@@ -138,7 +156,7 @@ def pull(program: Program, table: Blocking = BLOCKING) -> Generator[bytes, None,
         LIVE.discard(program)
 
 
-async def push_async(program: Program, table: Awaiting = AWAITING) -> bytes:
+async def push_async(program: Program, table: Awaiting = AWAITING) -> Answer:
     """`push`, awaiting."""
     began = monotonic()
     resume, value = program.send, None
@@ -151,7 +169,7 @@ async def push_async(program: Program, table: Awaiting = AWAITING) -> bytes:
             except BaseException as error:  # rule 1; CancelledError among them
                 value, resume = error, program.throw
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        return end.value
     finally:
         program.close()
         LIVE.discard(program)

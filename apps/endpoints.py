@@ -16,14 +16,19 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Annotated, Literal, NamedTuple, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
-from apps.effects import LIVE, Emit, Program, Query, Receive, Sleep, Until
+from apps.effects import LIVE, Body, Emit, Program, Query, Read, Receive, Sleep, Until
 
-Kind = Literal["reply", "stream", "socket"]
+Kind = Literal["reply", "stream", "socket", "document"]
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
+BYTES = "application/octet-stream"
+FILE = str(Path(__file__).with_name("file.txt").resolve())
+LARGEST_BODY = 2**20  # of a request, in bytes
+PIECE = 16 * 1024  # bytes of a download that are sent at a time
 LONGEST_ECHO = 40  # of a refused value: an answer must not grow with what somebody sends
 
 
@@ -39,7 +44,10 @@ Milliseconds = Annotated[float, Bounds(0, 60_000)]
 
 
 class Call(NamedTuple):
-    """What an adapter performs: push a reply or a socket, pull a stream."""
+    """What an adapter performs: push a reply, a document or a socket, pull a stream.
+
+    A document is a reply that the adapter's framework serialises to JSON in its own way.
+    """
 
     status: int
     content_type: str
@@ -82,15 +90,11 @@ class Endpoint:
     kind: Kind
     content_type: str
     function: Callable[..., Program]
+    method: str = "GET"  # the only one that it answers to; WS stands for a WebSocket upgrade, POST brings a body
 
     @property
     def path(self) -> str:
         return f"/{self.name}"
-
-    @property
-    def method(self) -> str:
-        """The method that it answers to; WS stands for a WebSocket upgrade."""
-        return "WS" if self.kind == "socket" else "GET"
 
     @property
     def doc(self) -> str:
@@ -143,12 +147,7 @@ def db(ms: Milliseconds = 20) -> Program:
 
 def cpu(n: Annotated[int, Bounds(1, 5_000_000)] = 10_000) -> Program:
     """A fixed amount of pure-Python integer arithmetic."""
-    value = 1
-    for _ in range(n):
-        value = (
-            value * 1_103_515_245 + 12_345
-        ) & 0x7FFFFFFF  # the generator of the C standard's rand(): no shortcut known
-    return b'{"n":%d,"result":%d}' % (n, value)
+    return b'{"n":%d,"result":%d}' % (n, _arithmetic(n))
     yield
 
 
@@ -167,11 +166,71 @@ def ws() -> Program:
         yield Emit((yield Receive()))
 
 
+def poll(timeout_ms: Milliseconds = 1000, news_ms: Milliseconds = 100) -> Program:
+    """Long polling: answers when there is news, or when the time is out."""
+    held_ms = min(timeout_ms, news_ms)
+    yield Sleep(held_ms / 1000)
+    return b'{"news":%s,"after_ms":%a}' % (b"true" if news_ms <= timeout_ms else b"false", held_ms)
+
+
+def echo() -> Program:
+    """Sends the request's body back."""
+    return (yield Body())
+
+
+def stream(kb: Annotated[int, Bounds(1, 4096)] = 64) -> Program:
+    """A download of so many KB, sent in pieces of 16 KB that all differ."""
+    whole = kb * 1024
+    for begin in range(0, whole, PIECE):
+        yield Emit((b"%08d" % begin + _FILLING)[: whole - begin])
+    return b""
+
+
+def file() -> Program:
+    """Reads a file of 16 KB and answers what it holds."""
+    return (yield Read(FILE))
+
+
+def document(items: Annotated[int, Bounds(1, 1000)] = 10) -> Program:
+    """A document of every JSON type, which each framework serialises in its own way."""
+    return {
+        "count": items,
+        "items": [
+            {
+                "id": number,
+                "name": f"caf\u00e9 {number}",
+                "price": number / 4,  # a whole one must stay a fraction: 1.0
+                "available": number % 3 != 0,
+                "note": None if number % 2 else "plain",
+                "tags": ["small", "blue"],
+            }
+            for number in range(items)
+        ],
+    }
+    yield
+
+
+def mix(ms: Milliseconds = 20, n: Annotated[int, Bounds(1, 5_000_000)] = 2000) -> Program:
+    """Waits, then computes: most of what services do."""
+    yield Sleep(ms / 1000)
+    return b'{"ms":%a,"n":%d,"result":%d}' % (ms, n, _arithmetic(n))
+
+
 def state() -> Program:
     """Who answers, and how many programs live here beside this one. For the harness; not a thing to measure."""
     environment = {name: os.environ.get(f"GATEBENCH_{name.upper()}", "") for name in ("token", "variant")}
-    return _json(environment | {"pid": os.getpid(), "live": len(LIVE) - 1})
+    return as_json(environment | {"pid": os.getpid(), "live": len(LIVE) - 1})
     yield
+
+
+_FILLING = (bytes(range(32, 127)) * (PIECE // 95 + 1))[: PIECE - 8]  # ASCII: what judges a download may be text
+
+
+def _arithmetic(n: int) -> int:
+    value = 1
+    for _ in range(n):
+        value = (value * 1_103_515_245 + 12_345) & 0x7FFFFFFF  # the C standard's rand(): no shortcut known
+    return value
 
 
 def _say(body: bytes) -> Program:
@@ -179,23 +238,42 @@ def _say(body: bytes) -> Program:
     yield
 
 
-def _json(answer: object) -> bytes:
-    return json.dumps(answer, separators=(",", ":")).encode()
+def as_json(document: object) -> bytes:
+    """How the raw adapters serialise a document."""
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def same_document(one: bytes, other: bytes) -> bool:
+    """Whether both are the same JSON in value and type: 1, 1.0 and true differ; spaces, escapes and order do not."""
+    try:
+        return bool(_typed(json.loads(one.decode())) == _typed(json.loads(other.decode())))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _typed(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_typed(inner) for inner in value]
+    return type(value), value
 
 
 def refusal(status: int, what: str, got: str, allowed: str) -> Call:
     """The same answer everywhere: what was refused, what came (ASCII, cut short), what is allowed."""
     cut = got if len(got) <= LONGEST_ECHO else got[:LONGEST_ECHO] + "..."
-    return Call(status, JSON, "reply", _say(_json({"refused": what, "got": cut, "allowed": allowed})))
+    return Call(status, JSON, "reply", _say(as_json({"refused": what, "got": cut, "allowed": allowed})))
 
 
-def call(method: str, path: str, raw_query: str) -> Call:
-    """What to perform for a request. The method of a WebSocket upgrade is WS."""
-    endpoint = _ROUTES.get(path)
+def call(method: str, path: str, raw_query: str, length: str | None = None) -> Call:
+    """What to perform for a request. The method of a WebSocket upgrade is WS; length: its Content-Length, if any."""
+    endpoint = ROUTES.get(path)
     if endpoint is None:  # not echoed: WSGI and ASGI decode a path differently
-        return refusal(404, "path", "an unknown one", ", ".join(_ROUTES))
+        return refusal(404, "path", "an unknown one", ", ".join(ROUTES))
     if method != endpoint.method:
         return refusal(405, "method", method, endpoint.method)
+    if method == "POST" and (refused := _unfit(length)):
+        return refused
     try:
         program = endpoint.function(**endpoint.parse(raw_query)) if raw_query else endpoint.function()
     except Refused as reason:
@@ -203,28 +281,45 @@ def call(method: str, path: str, raw_query: str) -> Call:
     return Call(200, endpoint.content_type, endpoint.kind, program)
 
 
-@lru_cache(maxsize=256)  # the load generator asks for the same few answers again and again
-def expected(method: str, path: str, raw_query: str = "") -> tuple[int, str, bytes]:
+def _unfit(length: str | None) -> Call | None:
+    """The refusal of a body that has this Content-Length. A body without one might never end."""
+    size = Parameter("content-length", whole=True, low=0, high=LARGEST_BODY, default=0)
+    if not length:  # WSGI allows for an empty one where there is none
+        return refusal(411, size.name, "none", size.allowed)
+    if length.isascii() and length.isdigit():
+        return refusal(413, size.name, length, size.allowed) if len(length) > 12 or int(length) > size.high else None
+    return refusal(400, size.name, length, size.allowed)
+
+
+@lru_cache(maxsize=64)  # the same few answers are asked for again and again
+def expected(method: str, path: str, raw_query: str = "", body: bytes | None = b"") -> tuple[int, str, bytes]:
     """Status, content type and body that every server must answer with, computed without waiting.
 
-    The body of a stream is all that it emits. A socket has none: what it answers depends on what it is sent.
+    body: the request's; None where it has no Content-Length. The body of a stream is all that it emits, that of a
+    document as raw adapters write it (others: `same_document`). A socket has none: its answers depend on the client.
     """
-    answer = call(method, path, raw_query)
+    answer = call(method, path, raw_query, None if body is None else str(len(body)))
     assert answer.kind != "socket", f"{path} has no body"
-    body = b""
+    sent: list[bytes] = []
+    got: bytes | None = None
     while True:
         try:
-            effect = next(answer.program)
+            effect, got = answer.program.send(got), None
         except StopIteration as end:
-            return answer.status, answer.content_type, body + end.value
+            whole = as_json(end.value) if answer.kind == "document" else end.value
+            return answer.status, answer.content_type, b"".join(sent) + whole
         if isinstance(effect, Emit):
-            body += effect.data
+            sent.append(effect.data)
+        elif isinstance(effect, Body):
+            got = body
+        elif isinstance(effect, Read):
+            got = Path(effect.path).read_bytes()
 
 
-def expected_body(name: str, raw_query: str = "") -> bytes:
+def expected_body(name: str, raw_query: str = "", body: bytes = b"") -> bytes:
     """The body that endpoint `name` must answer with; the refusal's when the query is refused."""
     endpoint = ENDPOINTS[name]
-    return expected(endpoint.method, endpoint.path, raw_query)[2]
+    return expected(endpoint.method, endpoint.path, raw_query, body)[2]
 
 
 ENDPOINTS: Mapping[str, Endpoint] = {
@@ -235,7 +330,15 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         Endpoint("db", "reply", JSON, db),
         Endpoint("cpu", "reply", JSON, cpu),
         Endpoint("sse", "stream", EVENTS, sse),
-        Endpoint("ws", "socket", "", ws),
+        Endpoint("ws", "socket", "", ws, "WS"),
+        Endpoint("poll", "reply", JSON, poll),
+        Endpoint("echo", "reply", BYTES, echo, "POST"),
+        Endpoint("stream", "stream", BYTES, stream),
+        Endpoint("file", "reply", TEXT, file),
+        Endpoint("json", "document", JSON, document),
+        Endpoint("mix", "reply", JSON, mix),
     )
 }
-_ROUTES = {endpoint.path: endpoint for endpoint in (*ENDPOINTS.values(), Endpoint("state", "reply", JSON, state))}
+ROUTES: Mapping[str, Endpoint] = {
+    endpoint.path: endpoint for endpoint in (*ENDPOINTS.values(), Endpoint("state", "reply", JSON, state))
+}

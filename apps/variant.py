@@ -61,7 +61,13 @@ class Variant:
 
     def command(self, port: int, host: str = "127.0.0.1") -> list[str]:
         """The server's real command; its program is the one installed beside this Python, or else on PATH."""
-        numbers = asdict(self.budget) | {"threads": self.budget.threads, "host": host, "port": port, "tmp": WORKER_TMP}
+        numbers = asdict(self.budget) | {
+            "threads": self.budget.threads,
+            "host": host,
+            "port": port,
+            "tmp": WORKER_TMP,
+            "prefix": sys.prefix,
+        }
         program, *arguments = (word.format_map(numbers) for word in self.command_line.split())
         return [found(program) or str(BIN / program), *arguments]
 

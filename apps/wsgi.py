@@ -1,6 +1,6 @@
 """The raw WSGI adapter. In: a request, as WSGI has it. Out: the endpoint's answer, performed blocking.
 
-A WebSocket needs the client's socket, which PEP 3333 does not know; gunicorn leaves it in the environment.
+A WebSocket needs the client's socket, which PEP 3333 does not know; gunicorn and Werkzeug leave it in the environment.
 wsproto on that socket needs no helper thread, so that one connection costs one slot, not two.
 """
 
@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
@@ -25,32 +25,68 @@ from wsproto.events import (
 )
 from wsproto.utilities import RemoteProtocolError
 
-from apps.effects import BLOCKING, Emit, Left, Program, Receive, pull, push
-from apps.endpoints import call
+from apps.effects import BLOCKING, Blocking, Body, Emit, Left, Program, Receive, pull, push
+from apps.endpoints import Call, as_json, call, refusal
 
 STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 LARGEST_MESSAGE = 16 * 2**20  # bytes, as uvicorn has it
 TOO_BIG = 1009  # RFC 6455, 7.4.1
+TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+SOCKETS = ("gunicorn.socket", "werkzeug.socket")  # where servers leave the client's own socket
+
+Environ: TypeAlias = dict[str, Any]
+StartResponse: TypeAlias = Callable[[str, list[tuple[str, str]]], object]
 
 
-def app(environ: dict[str, Any], start_response: Callable[[str, list[tuple[str, str]]], object]) -> Iterable[bytes]:
+def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """The application, for any WSGI server."""
-    upgrade = environ.get("HTTP_UPGRADE", "").lower() == "websocket"
-    answer = call("WS" if upgrade else environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", ""))
-    if answer.kind == "socket":
-        converse(environ, answer.program)
-        raise StopIteration  # tells gunicorn's workers that the connection is dealt with: they close it, no more
+    method, path, raw_query = environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", "")
+    if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+        return upgraded(environ, start_response, call("WS", path, raw_query))
+    return respond(environ, start_response, call(method, path, raw_query, environ.get("CONTENT_LENGTH")))
+
+
+def respond(environ: Environ, start_response: StartResponse, answer: Call) -> Iterable[bytes]:
+    """Anything but a WebSocket."""
     if answer.kind == "stream":
         start_response(STATUS[answer.status], [("Content-Type", answer.content_type)])
         return pull(answer.program)
-    body = push(answer.program)
+    table = BLOCKING
+    if environ["REQUEST_METHOD"] == "POST":
+        table = with_body(environ)
+        if answer.status == TOO_LARGE and len(environ["CONTENT_LENGTH"]) < 8:  # of 9 MB at most
+            table[Body](Body(), 0)  # a body that is left unread resets the connection: nobody could read why
+    body = push(answer.program, table)
+    if answer.kind == "document":
+        body = as_json(body)
     start_response(STATUS[answer.status], [("Content-Type", answer.content_type), ("Content-Length", str(len(body)))])
     return [body]
 
 
-def converse(environ: dict[str, Any], program: Program) -> None:
+def with_body(environ: Environ) -> Blocking:
+    """The table for a request that brings a body, of exactly the length that `call` has accepted."""
+    return {**BLOCKING, Body: lambda _effect, _began: environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))}
+
+
+def upgraded(environ: Environ, start_response: StartResponse, answer: Call) -> Iterable[bytes]:
+    """A request for a WebSocket: a conversation, where the server leaves its socket to us; else a refusal."""
+    if answer.kind != "socket":
+        return respond(environ, start_response, answer)
+    if not any(name in environ for name in SOCKETS):
+        answer.program.close()
+        return respond(
+            environ, start_response, refusal(501, "upgrade", "websocket", "none: the server keeps its socket")
+        )
+    converse(environ, answer.program)
+    if "gunicorn.socket" in environ:
+        raise StopIteration  # tells gunicorn's workers that the connection is dealt with: they close it, no more
+    start_response(STATUS[200], [])  # what Werkzeug writes into the closed socket is lost
+    return []
+
+
+def converse(environ: Environ, program: Program) -> None:
     """Holds a WebSocket conversation on the client's own socket, until either side ends it."""
-    peer = Peer(environ["gunicorn.socket"])
+    peer = Peer(next(environ[name] for name in SOCKETS if name in environ))
     try:
         peer.accept(environ)
         push(program, {**BLOCKING, Emit: peer.emit, Receive: peer.receive})

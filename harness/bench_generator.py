@@ -29,7 +29,6 @@ from harness.selftest import LATENESS_MS, USERS, highest, lateness_at, ms
 from harness.serve.process import serve, spawn, stop
 
 SECONDS = 4
-WRK_HEADERS = ("User-Agent: gatebench", "Accept: */*")  # as our own requests: a server works for each header
 KINDS: tuple[Kind, Kind] = ("lateness", "response")
 STOCK = Path(__file__).parent / "load" / "stock.py"
 
@@ -65,7 +64,7 @@ def closed(prover: Prover, rounds: int, say: Callable[[str], None]) -> Iterator[
     def compare(name: str, port: int) -> None:
         contestants: dict[str, Callable[[], float | None]] = {
             "gatebench": lambda: prover.drive(port, asked).throughput_rps(ROW),
-            "wrk": lambda: wrk_rps(port, path="/ping", seconds=SECONDS - 1, connections=USERS, headers=WRK_HEADERS),
+            "wrk": lambda: wrk_rps(port, seconds=SECONDS - 1, connections=USERS),
         }
         if name == "canned":
             contestants["stock"] = lambda: stock_rps(port, prover.generator_cpus)

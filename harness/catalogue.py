@@ -9,6 +9,7 @@ from typing import Any
 from apps.endpoints import ENDPOINTS
 from apps.variants import VARIANTS
 from harness import scenarios
+from harness.trial import Scenario, plan, predicted_s
 
 Rows = list[dict[str, Any]]
 
@@ -49,6 +50,13 @@ def endpoints() -> Rows:
     ]
 
 
+def _predicted_s(asked: list[Scenario]) -> int:
+    """How long a whole file takes by default where no server is missing."""
+    names = {one.name: scenarios.names_of(one.variants or scenarios.BASE) for one in asked}
+    holes = {name: variant.holes for name, variant in VARIANTS.items()}
+    return round(predicted_s(plan(tuple(VARIANTS), asked, seed=1, holes=holes, only=names)))
+
+
 def all_scenarios() -> Rows:
     """Each scenario of each file, with its question and load."""
     return [
@@ -62,9 +70,14 @@ def all_scenarios() -> Rows:
             "duration_s": scenario.duration_s,
             "repeats": scenario.repeats,
             "slo": scenario.slo.model_dump(exclude_none=True),
+            "variants": list(names),
+            "file_predicted_s": predicted,
         }
         for file in scenarios.available()
-        for scenario in scenarios.load([file])
+        for asked in [scenarios.load([file])]
+        for predicted in [_predicted_s(asked)]
+        for scenario in asked
+        for names in [scenarios.names_of(scenario.variants or scenarios.BASE)]
     ]
 
 

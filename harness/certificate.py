@@ -1,7 +1,7 @@
 """The certificate that is kept. In: the machine's facts. Out: what `gatebench selftest` found out on it, or None.
 
 It is kept in the user's cache under a digest of whatever could change it: the machine, this boot of it, the versions,
-and the generator's own source; so it is measured once, and never believed on another machine.
+the source of the generator and of what proves it; so it is measured once, and never believed on another machine.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from harness.trial import Data
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 KEPT_FACTS = ("cpu", "cpus", "allowed_cpus", "memory_mb", "kernel", "python", "versions", "governor", "clocksource")
+PROVED_BY = ("histogram.py", "proving.py", "selftest.py", "truth.py")
 MAX_BYTES = 1 << 16
 
 
@@ -58,7 +59,8 @@ def digest() -> str:
     known: dict[str, Any] = {name: facts.FACTS[name]() for name in KEPT_FACTS}
     known["boot"] = BOOT.read_text(encoding="utf-8").strip() if BOOT.exists() else None
     made_of = hashlib.blake2b(json.dumps(known, sort_keys=True, default=str).encode(), digest_size=16)
-    for path in sorted((facts.ROOT / "harness" / "load").glob("*.py")):
+    ours = facts.ROOT / "harness"
+    for path in (*sorted((ours / "load").glob("*.py")), *(ours / name for name in PROVED_BY)):
         made_of.update(path.read_bytes())
     return made_of.hexdigest()
 

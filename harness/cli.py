@@ -60,14 +60,21 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("scenarios", nargs=-1)
-@click.option("--variants", help="Comma-separated; all of them unless told.")
+@click.option("--variants", help="Comma-separated names, or groups; the scenario's own unless told.")
 @click.option("--repeats", type=click.IntRange(1, 1000), help="Independent trials of each cell.")
 @click.option("--duration", type=click.IntRange(1, 86_400), help="Seconds under load of each trial.")
 @click.option(
     "--backend", type=click.Choice(["process"]), default="process", show_default=True, help="How servers are run."
 )
-@click.option("--lens", type=click.Choice(["equal-cpu", "as-configured"]), default="equal-cpu", show_default=True)
+@click.option(
+    "--lens",
+    metavar="[as-configured|equal-cpu|equal-slots[=N]|equal-memory]",
+    default="equal-cpu",
+    show_default=True,
+    help="What variants have in common.",
+)
 @click.option("--server-cpus", help="Where servers run, such as 0-2,4; one CPU unless told.")
+@click.option("--generator-cpus", help="Where the load is made; the last CPU that is left unless told.")
 @click.option("--port", type=click.IntRange(1, 65_535), help="The servers' port; any free one unless told.")
 @click.option("--seed", type=click.IntRange(0, 2**48), default=1, show_default=True, help="Of schedules and order.")
 @click.option("--name", help="Of the run's folder; the time unless told.")
@@ -183,6 +190,12 @@ def export(run: Path | None, kind: str, as_json: bool) -> int:
 )
 @click.option("--duration", type=click.IntRange(1, 3600), default=10, show_default=True, help="Seconds under load.")
 @click.option("--arrivals", type=Pattern(), default="poisson", show_default=True, help="Of --rate.")
+@click.option(
+    "--shape",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Of --arrivals, such as at=0.5,1 (docs/measuring.md); repeatable.",
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 600, min_open=True),

@@ -21,11 +21,13 @@ from typing import Any
 from wsproto.events import CloseConnection, Message
 from wsproto.utilities import ProtocolError
 
-from apps.endpoints import ENDPOINTS, expected
+from apps.endpoints import ENDPOINTS, LARGEST_BODY, expected, same_document
 from apps.variant import Variant
 from harness.wire import Address, Answer, Conversation, Question, fetch, questions
 
 ATTEMPTS = 3
+HUNG = 3  # checks that wait for an answer in vain, after which a server is asked no more
+TIMED_OUT = "TimeoutError"
 LATE_MS = 30  # later than that an event was held back, even on a machine that does other things, too
 LEFT_S = 1.0  # after that a program whose client has left runs for ever
 
@@ -52,6 +54,7 @@ class Target:
 
 
 Check = Callable[[Target, str], Finding]
+Request = tuple[str, str, bytes | None]  # method, path and query, body; without a body there is no Content-Length
 
 
 def check(address: Address, variant: Variant, token: str, *, full: bool = True) -> list[Finding]:
@@ -62,7 +65,11 @@ def check(address: Address, variant: Variant, token: str, *, full: bool = True) 
         return [*findings, _checked(answers, target, "ping")]
     if refusals(findings):  # somebody else's server is not to be asked for more
         return findings
-    return findings + [_checked(each, target, endpoint) for each, endpoints in CHECKS for endpoint in endpoints]
+    for each, endpoint in [(each, endpoint) for each, endpoints in CHECKS for endpoint in endpoints]:
+        findings.append(_checked(each, target, endpoint))
+        if sum(TIMED_OUT in finding.measured for finding in findings) == HUNG:
+            break  # it hangs: to wait for every other check would take minutes
+    return findings
 
 
 def refusals(findings: Sequence[Finding]) -> list[Finding]:
@@ -86,16 +93,34 @@ def _found(name: str, endpoint: str, wanted: str, measured: str, *, ok: bool) ->
     return Finding(name, endpoint, wanted, measured, ok, sentence)
 
 
-def _wanted(path: str, method: str = "GET") -> Answer:
+def _wanted(path: str, method: str = "GET", body: bytes | None = None) -> Answer:
     bare, _, raw_query = path.partition("?")
-    return Answer(*expected(method, bare, raw_query))
+    return Answer(*expected(method, bare, raw_query, body))
 
 
-def _alike(target: Target, name: str, endpoint: str, requests: Sequence[tuple[str, str]]) -> Finding:
-    """That each (method, path) is answered byte for byte as it must be; the first difference is shown."""
-    for method, path in requests:
-        answer, _ = fetch(target.address, path, method)
-        if answer != (wanted := _wanted(path, method)):
+def _request(endpoint: str, query: str = "") -> Request:
+    """A proper one."""
+    row = ENDPOINTS[endpoint]
+    return row.method, f"{row.path}?{query}" if query else row.path, b"a body" if row.method == "POST" else None
+
+
+def _drawn(endpoint: str) -> list[str]:
+    """Two queries with parameters drawn at random, which no cache can have seen, and each unlike the others.
+
+    None where there are no parameters.
+    """
+    columns = [
+        [f"{p.name}={value}" for value in random.sample([v for v in range(p.low + 1, p.low + 21) if v != p.default], 2)]
+        for p in ENDPOINTS[endpoint].parameters.values()
+    ]
+    return ["&".join(row) for row in zip(*columns, strict=True)]
+
+
+def _alike(target: Target, name: str, endpoint: str, requests: Sequence[Request]) -> Finding:
+    """That each request is answered byte for byte as it must be; the first difference is shown."""
+    for method, path, body in requests:
+        answer, _ = fetch(target.address, path, method, body)
+        if answer != (wanted := _wanted(path, method, body)):
             return _found(name, endpoint, str(wanted), f"{method} {path} was answered {answer}", ok=False)
     return _found(name, endpoint, "the same bytes", f"the same bytes, {len(requests)} of {len(requests)}", ok=True)
 
@@ -116,24 +141,93 @@ def identity(target: Target, endpoint: str) -> Finding:
 
 
 def answers(target: Target, endpoint: str) -> Finding:
-    """Status, content type and body; with parameters drawn at random, which no cache can have seen."""
-    parameters = ENDPOINTS[endpoint].parameters.values()
-    draws = ("&".join(f"{p.name}={p.low + random.randint(1, 20)}" for p in parameters) for _ in range(2))
-    paths = [f"/{endpoint}", *(f"/{endpoint}?{draw}" for draw in draws if draw)]
-    return _alike(target, "answers", endpoint, [("GET", path) for path in paths])
+    """Status, content type and body, for the defaults and for parameters drawn at random."""
+    return _alike(target, "answers", endpoint, [_request(endpoint, query) for query in ("", *_drawn(endpoint))])
+
+
+def document(target: Target, endpoint: str) -> Finding:
+    """The same document, whatever its bytes: equal in value and type, its size told."""
+    sizes = []
+    for query in ("", *_drawn(endpoint)):
+        _, path, _ = _request(endpoint, query)
+        (answer, _), wanted = fetch(target.address, path), _wanted(path)
+        sizes.append(f"{len(answer.body)} bytes for {len(wanted.body)}")
+        if not _same(answer, wanted):
+            return _found("document", endpoint, str(wanted), f"GET {path} was answered {answer}", ok=False)
+    measured = f"equal in value and type; {', '.join(sizes)} of compact JSON"
+    return _found("document", endpoint, "the same document", measured, ok=True)
+
+
+def written(address: Address, path: str) -> bytes:
+    """The bytes in which this server writes a document, for whoever counts its replies as right.
+
+    Where they are no such document, or nobody answers, they are the right ones: then each reply counts as wrong.
+    """
+    wanted = _wanted(path)
+    try:
+        answer, _ = fetch(address, path)
+    except (OSError, http.client.HTTPException):
+        return wanted.body
+    return answer.body if _same(answer, wanted) else wanted.body
+
+
+def _same(answer: Answer, wanted: Answer) -> bool:
+    return answer[:2] == wanted[:2] and same_document(answer.body, wanted.body)
 
 
 def invalid(target: Target, endpoint: str) -> Finding:
-    """What is not allowed gets the same 400, 404 and 405 from every server."""
+    """What is not allowed gets the same 400, 404 and 405 from every server, and a body that is not fit 411 and 413."""
     row = ENDPOINTS[endpoint]
-    requests = [("POST", row.path), ("GET", f"{row.path}/nope")]
+    proper, path, body = _request(endpoint)
+    wrong = ("GET", path, None) if proper == "POST" else ("POST", path, b"")
+    requests: list[Request] = [wrong, ("GET", f"{path}/nope", None)]
     if row.kind == "socket":
-        return _alike(target, "invalid", endpoint, [*requests, ("GET", row.path)])
+        return _alike(target, "invalid", endpoint, [*requests, ("GET", path, None)])
+    if body is not None:
+        requests += [(proper, path, None), (proper, path, bytes(LARGEST_BODY + 1))]
     queries = ["nope=1"]
     for p in row.parameters.values():
         values = ("-1", "abc", "", "+5", "%35", "1e3", str(p.high + 1), "10**9", "9" * 99)
         queries += [f"{p.name}={value}" for value in values] + [f"{p.name}={p.low}&{p.name}={p.low}"]
-    return _alike(target, "invalid", endpoint, requests + [("GET", f"{row.path}?{query}") for query in queries])
+    return _alike(target, "invalid", endpoint, requests + [_request(endpoint, query) for query in queries])
+
+
+def bodies(target: Target, endpoint: str) -> Finding:
+    """A request's body comes back as it was sent: none, one byte, every byte, and more than one read takes."""
+    method, path, _ = _request(endpoint)
+    sent = (b"", b"x", bytes(range(256)), random.randbytes(70_000))
+    return _alike(target, "bodies", endpoint, [(method, path, body) for body in sent])
+
+
+def download(target: Target, endpoint: str) -> Finding:
+    """A download of many pieces arrives whole."""
+    path = f"/{endpoint}?kb=1001"
+    (answer, took_s), wanted = fetch(target.address, path), _wanted(path)
+    same = next((at for at, (a, b) in enumerate(zip(answer.body, wanted.body, strict=False)) if a != b), None)
+    difference = "" if same is None else f", other bytes from {same}"
+    measured = f"{len(answer.body)} bytes in {took_s * 1000:.1f} ms{difference}" + (
+        "" if answer == wanted else f": {answer}"
+    )
+    return _found("download", endpoint, f"{len(wanted.body)} bytes: {wanted}", measured, ok=answer == wanted)
+
+
+def held(target: Target, endpoint: str) -> Finding:
+    """A long poll ends with the news, or with its time; neither sooner nor much later."""
+    return _patiently(lambda: _held(target, endpoint, short_ms=60, long_ms=2000))
+
+
+def _held(target: Target, endpoint: str, *, short_ms: int, long_ms: int) -> tuple[Finding, bool]:
+    cases = {"with news": (long_ms, short_ms), "without": (short_ms, long_ms)}
+    paths = {name: f"/{endpoint}?timeout_ms={timeout}&news_ms={news}" for name, (timeout, news) in cases.items()}
+    took_ms, wrong = {}, ""
+    for name, path in paths.items():
+        answer, took_s = fetch(target.address, path)
+        took_ms[name] = took_s * 1000
+        wrong = wrong or ("" if answer == _wanted(path) else f"; {path} was answered {answer}")
+    measured = " and ".join(f"held for {ms:.1f} ms {name}" for name, ms in took_ms.items()) + wrong
+    wanted = f"{short_ms} to {short_ms + LATE_MS} ms, and {' and '.join(str(_wanted(path)) for path in paths.values())}"
+    early, late = min(took_ms.values()) < short_ms, max(took_ms.values()) > short_ms + LATE_MS
+    return _found("held", endpoint, wanted, measured, ok=not (wrong or early or late)), not (wrong or early)
 
 
 def waits(target: Target, endpoint: str) -> Finding:
@@ -159,33 +253,48 @@ def work(target: Target, endpoint: str) -> Finding:
 
 def concurrency(target: Target, endpoint: str) -> Finding:
     """Parallel waits take one wait, or one for each round that the slots make of them."""
-    slots = target.variant.budget.slots
-    return _rounds(target, "concurrency", endpoint, calls=8, each_ms=100, width=slots)
+    width = target.variant.budget.slots
+    return _rounds(target, "concurrency", endpoint, calls=min(8, 2 * (width or 8)), each_ms=100, width=width)
 
 
 def slots(target: Target, endpoint: str) -> Finding:
-    """Exactly as many slots as claimed: 8 calls cannot tell 16 from 17, nor from a thread pool of 10."""
+    """As many slots as claimed and not one more: so many calls are one round, another one makes two."""
     width = target.variant.budget.slots
-    return _rounds(target, "slots", endpoint, calls=2 * (width or 16), each_ms=100, width=width)
+    if width is None:
+        return _rounds(target, "slots", endpoint, calls=32, each_ms=100, width=None)
+    one, two = (
+        _rounds(target, "slots", endpoint, calls=calls, each_ms=100, width=width) for calls in (width, width + 1)
+    )
+    both = replace(two, measured=f"{one.measured}; {two.measured}", sentence=f"{one.sentence}; {two.measured}")
+    return both if one.ok and two.ok else one if two.ok else two
 
 
 def pool(target: Target, endpoint: str) -> Finding:
     """As many queries at a time as there are connections, or slots."""
     budget = target.variant.budget
     width = min(budget.slots or budget.db_connections, budget.db_connections)
-    return _rounds(target, "pool", endpoint, calls=16, each_ms=50, width=width)
+    return _rounds(target, "pool", endpoint, calls=2 * width, each_ms=50, width=width)
 
 
 def _rounds(target: Target, name: str, endpoint: str, *, calls: int, each_ms: int, width: int | None) -> Finding:
-    """That `calls` parallel calls take as many rounds as `width` at a time make of them."""
+    """That `calls` parallel calls take as many rounds as `width` at a time make of them.
+
+    A process with threads accepts a call while all of them are busy, and another process may be idle meanwhile: of
+    such processes only the bounds are known, from an even split to all calls in one of them.
+    """
     path = f"/{endpoint}?ms={each_ms}"
-    rounds = math.ceil(calls / min(width or calls, calls))
-    low_ms, high_ms = rounds * each_ms, (rounds + 0.8) * each_ms
+    budget = target.variant.budget
+    shared = width is not None and budget.processes > 1 and budget.threads > 1
+    width = min(width or calls, calls)
+    rounds = math.ceil(calls / width)
+    most = math.ceil(calls * budget.processes / width) if shared else rounds
+    low_ms, high_ms = rounds * each_ms, (most + 0.8) * each_ms
 
     def attempt() -> tuple[Finding, bool]:
         took_ms, wrong = _together(target, calls, path)
         measured = f"{calls} parallel calls of {each_ms} ms took {took_ms:.0f} ms{wrong}"
-        wanted = f"{rounds} x {each_ms} ms, so {low_ms} to {high_ms:.0f} ms, and each {_wanted(path)}"
+        counted = f"{rounds}" if most == rounds else f"{rounds} to {most}"
+        wanted = f"{counted} x {each_ms} ms, so {low_ms} to {high_ms:.0f} ms, and each {_wanted(path)}"
         ok = not wrong and low_ms <= took_ms <= high_ms
         return _found(name, endpoint, wanted, measured, ok=ok), not wrong and took_ms > high_ms
 
@@ -308,12 +417,17 @@ def echo(target: Target, endpoint: str) -> Finding:
 
 
 REPLIES = tuple(name for name, endpoint in ENDPOINTS.items() if endpoint.kind == "reply")
+DOCUMENTS = tuple(name for name, endpoint in ENDPOINTS.items() if endpoint.kind == "document")
 
 # To add a check: write its function, and its row with the endpoints that it is for.
 CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
-    (answers, REPLIES),
+    (answers, (*REPLIES, "stream")),
+    (document, DOCUMENTS),
     (invalid, tuple(ENDPOINTS)),
-    (waits, ("sleep", "db")),
+    (bodies, ("echo",)),
+    (download, ("stream",)),
+    (held, ("poll",)),
+    (waits, ("sleep", "db", "mix")),
     (work, ("cpu",)),
     (concurrency, ("sleep",)),
     (slots, ("sleep",)),

@@ -96,19 +96,23 @@ def kernel_counters() -> dict[str, int]:
     return {name: counters[name] for name in wanted if name in counters}
 
 
-def cpu_sets(server_cpus: str | None = None, processes: int = 1) -> tuple[frozenset[int], frozenset[int]]:
-    """(server, generator): disjoint where there are two CPUs at least; the same one otherwise.
+def cpu_sets(
+    server_cpus: str | None = None, processes: int = 1, generator_cpus: str | None = None
+) -> tuple[frozenset[int], frozenset[int]]:
+    """(server, generator): disjoint where there are two CPUs at least; the same one otherwise, or what was asked for.
 
     One CPU for the server unless told otherwise, which makes "equal CPU" the default comparison; the generator, one
     process of one thread, takes the last CPU that is no hyper-thread sibling of the server's, where there is one; of
     several processes, each takes one more as long as there are any.
     """
     allowed = sorted(os.sched_getaffinity(0))
-    server = frozenset(_parse_cpus(server_cpus)) if server_cpus else frozenset(allowed[:1])
+    generator = frozenset(_parse_cpus(generator_cpus)) if generator_cpus else frozenset()
+    free = [cpu for cpu in allowed if cpu not in generator] or allowed
+    server = frozenset(_parse_cpus(server_cpus)) if server_cpus else frozenset(free[:1])
     siblings = {cpu for one in server for cpu in _siblings(one)}
     others = [cpu for cpu in allowed if cpu not in server]
     apart = [cpu for cpu in others if cpu not in siblings] or others
-    return server, frozenset(apart[-processes:] or allowed[-1:])
+    return server, generator or frozenset(apart[-processes:] or allowed[-1:])
 
 
 def _siblings(cpu: int) -> set[int]:

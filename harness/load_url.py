@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from harness.errors import EnvironmentFault, Interrupted, NothingUsable, UsageEr
 from harness.hgrm import bars, hgrm
 from harness.histogram import Histogram, samples_needed
 from harness.limits import check_descriptors
+from harness.load import schedule
 from harness.load.order import Fleet, Order, Progress
 from harness.load.process import Generator, fleet_of
 from harness.physics import VOID, Verdict, judge
@@ -50,12 +52,14 @@ def drive(
     timeout: float,
     connections: int,
     seed: int,
+    shape: Sequence[str] = (),
     processes: int = 1,
     workers: int = 0,
     bind: str | None = None,
 ) -> Driven:
-    """Drives the URL. Raises UsageError for a target that may not be loaded.
+    """Drives the URL. Raises UsageError for a target that may not be loaded, or a shape that `arrivals` does not have.
 
+    shape: what a scenario file says in `shape`, as `key=value`; see `harness.load.schedule.shape_of`.
     processes, workers, bind: who makes the load, see `harness.load.order.Fleet`.
 
     A signal ends it: what was measured until then is kept, as if it had been asked for that long.
@@ -63,10 +67,12 @@ def drive(
     if rate is not None and users is not None:
         raise UsageError("--rate is an open load and --users a closed one; give one of them")
     target = parse(url)
+    pattern = "closed" if rate is None else arrivals
     scenario = Scenario(
         name="load",
         question=f"How does {target.host}:{target.port} answer?",
-        arrivals="closed" if rate is None else arrivals,
+        arrivals=pattern,
+        shape=_shape(pattern, shape),
         mix=(Part(endpoint=target.row, query=target.query[:512]),),
         users=(users or 32,) if rate is None else (),
         rates=() if rate is None else (rate,),
@@ -78,6 +84,18 @@ def drive(
     check_descriptors([scenario])
     trial = Trial(variant="url", scenario=scenario, level=scenario.levels[0], repeat=0, seed=seed)
     return _drive(trial, target, fleet_of(processes, workers, bind))
+
+
+def _shape(pattern: str, words: Sequence[str]) -> schedule.Shape:
+    try:
+        shape = schedule.shape_of(words)
+        if shape and pattern == "closed":
+            raise ValueError("arrivals = 'closed' takes no shape; --rate makes it open")
+        if pattern != "closed":
+            schedule.check(pattern, shape)
+    except ValueError as error:
+        raise UsageError(f"--shape: {error}") from None
+    return shape
 
 
 def _drive(trial: Trial, target: Target, fleet: Fleet) -> Driven:
@@ -152,6 +170,8 @@ def _follow(generator: Generator, scenario: Scenario) -> tuple[Progress, Interru
 
 
 def _last(progress: Progress) -> Progress:
+    if progress.refused:
+        raise UsageError(progress.reason)
     if progress.state == "failed":
         raise EnvironmentFault(f"the load process failed: {progress.reason.strip().splitlines()[-1]}")
     return progress

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from apps.endpoints import ENDPOINTS, expected_body
+from apps.endpoints import BYTES, ENDPOINTS, expected_body
+from harness.conformance import written
 from harness.errors import Interrupted
 from harness.facts import kernel_counters
+from harness.lenses import told
 from harness.load.order import Order, Progress
 from harness.load.process import Generator
 from harness.recording import End, Head, Model, Outcome, Recording, Row, Sample, read_rows
@@ -44,7 +46,7 @@ def subject_of(server: Server) -> Subject:
         interface=variant.interface,
         server=variant.server,
         framework=variant.framework,
-        command=("python", "-m", "apps", variant.name),
+        command=("python", "-m", "apps", variant.name, *told(variant)),
         budget=asdict(variant.budget),
     )
 
@@ -55,13 +57,24 @@ def target(part: Part) -> str:
 
 
 def expected_of(part: Part) -> str | None:
-    """The right body of a reply; None where none is known, and for streams and sockets: checked as they go."""
-    known = ENDPOINTS[part.endpoint].kind == "reply" and part.method in ("GET", "HEAD")
-    return expected_body(part.endpoint, part.query).decode() if known else None
+    """The right body of a reply or a download; None where none is known: documents differ from framework to framework,
+    event streams and sockets are checked as they go, and a method of one's own may be answered anyhow."""
+    row = ENDPOINTS[part.endpoint]
+    known = row.kind == "reply" or (row.kind == "stream" and row.content_type == BYTES)
+    asked_right = part.method == row.method or (part.method, row.method) == ("HEAD", "GET")
+    return expected_body(part.endpoint, part.query, part.body.encode()).decode() if known and asked_right else None
+
+
+def _expected_from(server: Server, part: Part) -> str | None:
+    """`expected_of`; of a document the bytes of this very server, once they have been found equal in value and type."""
+    row = ENDPOINTS[part.endpoint]
+    if row.kind == "document" and part.method == row.method:
+        return written(server.address, target(part)).decode()
+    return expected_of(part)
 
 
 def order_of(trial: Trial, server: Server, rows: Path) -> Order:
-    """The Trial as the load process is told it, with the right body of every reply."""
+    """The Trial as the load process is told it, with the right body of every reply that has one."""
     return Order(
         scenario=trial.scenario,
         level=trial.level,
@@ -69,7 +82,7 @@ def order_of(trial: Trial, server: Server, rows: Path) -> Order:
         host=server.address[0],
         port=server.address[1],
         targets=tuple(map(target, trial.scenario.mix)),
-        expected=tuple(map(expected_of, trial.scenario.mix)),
+        expected=tuple(_expected_from(server, part) for part in trial.scenario.mix),
         rows=str(rows),
     )
 
@@ -107,7 +120,7 @@ def omitted(trial: Trial, rows: tuple[Row, ...]) -> int:
     """Arrivals that an open schedule, at the pace of the closed loop's best second, would have sent besides."""
     if trial.scenario.arrivals != "closed":
         return 0
-    names = {part.endpoint for part in trial.scenario.mix}
+    names = {part.row for part in trial.scenario.mix}
     seconds = range(trial.scenario.warmup_s, trial.scenario.duration_s)
     finished = dict.fromkeys(seconds, 0)
     for row in rows:
@@ -149,6 +162,7 @@ def _watch(trial: Trial, server: Server, generator: Generator, bench: Bench) -> 
         outcome, reason = "generator_failed", last.reason
     elif last.spoilt and outcome == "complete":
         outcome, reason = "generator_failed", last.spoilt
+    samples = sampler.close() if sampler else []
     end = End(
         outcome=outcome,
         reason=reason,
@@ -157,9 +171,10 @@ def _watch(trial: Trial, server: Server, generator: Generator, bench: Bench) -> 
         started_late=last.started_late,
         not_started=last.not_started,
         uss_mb=uss,
+        restarts=sampler.restarts if sampler else 0,
         notes=last.notes,
     )
-    return end, sampler.close() if sampler else []
+    return end, samples
 
 
 def _sampler(server: Server, generator: Generator, bench: Bench, origin: float) -> Sampler:

@@ -7,12 +7,15 @@ broken instrument, a broken law or a dead server is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from harness.histogram import Histogram, samples_needed
 from harness.recording import HUB, Recording
+from harness.trial import Part
 
 VALID, SUSPECT, VOID = "VALID", "SUSPECT", "VOID"
 
@@ -93,6 +96,8 @@ class Evidence:
     generator_waited: float | None = None  # seconds a second for a CPU that others held
     intruders: float | None = None  # of each of the generator's CPUs, used by anybody else
     stalled_s: float | None = None  # the longest time for which the generator's CPU was not there at all
+    declared_s: float | None = None  # of the row that `service_min_s` is of; None: `wait_s`
+    restarts: int = 0
     ceiling_rps: float | None = None  # the instrument's own, of this arrival model, as its certificate says
 
     @property
@@ -110,34 +115,38 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 
 def evidence(recording: Recording) -> Evidence:
-    """Reduces a Recording to what the laws speak of. Only whole calls count: rows named as an endpoint of the mix."""
+    """Reduces a Recording to what the laws speak of. Only whole calls count: the rows of the mix's parts."""
     trial, scenario = recording.trial, recording.trial.scenario
-    primary = list(dict.fromkeys(part.endpoint for part in scenario.mix))
+    primary = list(dict.fromkeys(part.row for part in scenario.mix))
+    # the generator is held against the calls that are not slow by themselves, if there are any
+    brisk = list(dict.fromkeys(part.row for part in scenario.mix if not part.slow_s)) or primary
     counts = [recording.counts(name) for name in primary]
     whole = Histogram.merged(recording.histogram(name, "response") for name in primary)
-    service = Histogram.merged(recording.histogram(name, "service") for name in primary)
-    lateness = Histogram.merged(recording.histogram(name, "lateness") for name in primary)
+    judged = Histogram.merged(recording.histogram(name, "response") for name in brisk)
+    lateness = Histogram.merged(recording.histogram(name, "lateness") for name in brisk)
     blocked = Histogram.merged(recording.histogram(name, "blocked") for name in primary)
     lag = recording.histogram(HUB, "lag")
     every = range(scenario.duration_s)
-    weight = sum(part.weight for part in scenario.mix)
     budget = recording.head.subject.budget
     pool = budget.get("db_connections")
-    pool_s = sum(part.weight * part.pool_s for part in scenario.mix) / weight
+    finished = {name: recording.throughput_rps(name) for name in primary}
+    pool_s = _mean(scenario.mix, finished, "pool_s")
+    service_min_s, declared_s = _soonest(recording)
     return Evidence(
         closed=scenario.arrivals == "closed",
         warm=scenario.warmup_s > 0,
         level=trial.level,
         window_s=len(recording.window),
-        throughput_rps=sum(recording.throughput_rps(name) for name in primary),
+        throughput_rps=sum(finished.values()),
         offered=sum(count.offered for count in counts),
         completed=sum(count.completed for count in counts),
         failed=sum(count.failed for count in counts),
         timed_out=sum(count.timed_out for count in counts),
         unfinished=sum(count.unfinished for count in counts),
         response_mean_s=whole.mean_us / 1e6 if whole.n else None,
-        response={q: value for q, value in _quantiles_s(whole).items() if whole.n >= samples_needed(q)},
-        service_min_s=int(service.values_us[0]) / 1e6 if service.n else None,
+        response={q: value for q, value in _quantiles_s(judged).items() if judged.n >= samples_needed(q)},
+        service_min_s=service_min_s,
+        declared_s=declared_s,
         lateness=_quantiles_s(lateness),
         lag={q: value for q, value in _quantiles_s(lag).items() if lag.n >= samples_needed(q)},
         started_late=recording.end.started_late,
@@ -145,7 +154,7 @@ def evidence(recording: Recording) -> Evidence:
         all_offered=sum(recording.counts(name, every).offered for name in primary),
         blocked_p50_s=blocked.quantile_us(0.5) / 1e6 if blocked.n else 0.0,
         slots=recording.head.subject.slots,
-        wait_s=scenario.wait_s,
+        wait_s=_mean(scenario.mix, finished, "wait_s"),
         pool=int(pool) if isinstance(pool, int | float) and pool_s else None,
         pool_s=pool_s,
         connections=scenario.connections,
@@ -159,12 +168,35 @@ def evidence(recording: Recording) -> Evidence:
         listen_overflows=recording.end.kernel.get("ListenOverflows", 0),
         outcome=recording.end.outcome,
         outcome_reason=recording.end.reason,
+        restarts=recording.end.restarts,
         counts_add_up=all(recording.counts(name, every).add_up for name in recording.names),
         stalled_s=max((sample.stalled_s or 0.0 for sample in recording.of("machine")), default=None),
         intruders=_intruders(recording),
         generator_waited=_per_second([sample.waited_s or 0.0 for sample in recording.of("generator")]),
         ceiling_rps=recording.head.ceilings.get("closed" if scenario.arrivals == "closed" else "open"),
     )
+
+
+def _mean(mix: Sequence[Part], finished: Mapping[str, float], cost: Literal["wait_s", "pool_s"]) -> float:
+    """What a call waits, or holds a connection for, on average. Of a mix that gets through in part, that part counts:
+    a slot law with the waits of calls that nobody answered would speak of other slots."""
+    known = any(finished.values())
+    of_row = Counter({part.row: 0 for part in mix})
+    for part in mix:
+        of_row[part.row] += part.weight
+    shares = [part.weight * (finished[part.row] / of_row[part.row] if known else 1) for part in mix]
+    costs = [part.wait_s if cost == "wait_s" else part.pool_s for part in mix]
+    return sum(share * each for share, each in zip(shares, costs, strict=True)) / sum(shares)
+
+
+def _soonest(recording: Recording) -> tuple[float | None, float | None]:
+    """The fastest service, and the wait that was declared, of the row that came the soonest against its wait."""
+    declared: dict[str, float] = {}
+    for part in recording.trial.scenario.mix:
+        declared[part.row] = min(declared.get(part.row, math.inf), part.soonest_s)
+    service = {name: recording.histogram(name, "service") for name in declared}
+    found = [(int(one.values_us[0]) / 1e6, declared[name]) for name, one in service.items() if one.n]
+    return min(found, key=lambda pair: pair[0] - pair[1], default=(None, None))
 
 
 def _quantiles_s(histogram: Histogram) -> dict[float, float]:
@@ -242,7 +274,8 @@ def outcome(e: Evidence) -> Violation | None:
 
 
 def nothing(e: Evidence) -> Violation | None:
-    if not e.completed:
+    """Where calls end that began before the window, there is a throughput: an overload that answers nobody in time."""
+    if not e.completed and not e.throughput_rps:
         return Violation(VOID, "none", f"n/a: none of {e.offered} requests completed")
     return None
 
@@ -365,11 +398,20 @@ def disturbed(e: Evidence) -> Violation | None:
     return None
 
 
+def restarted(e: Evidence) -> Violation | None:
+    """PROOFS, fault 7: the numbers are those of fewer workers for a while, and of cold ones."""
+    if e.restarts:
+        times = f"{e.restarts} time{'s' * (e.restarts != 1)}"
+        return Violation(SUSPECT, "none", f"one of its workers died and was restarted {times} meanwhile")
+    return None
+
+
 def wait(e: Evidence) -> Violation | None:
     """R ≥ the declared wait."""
-    if e.service_min_s is not None and e.service_min_s < e.wait_s - WAIT_TOLERANCE_S and not e.bad_share:
+    declared_s = e.wait_s if e.declared_s is None else e.declared_s
+    if e.service_min_s is not None and e.service_min_s < declared_s - WAIT_TOLERANCE_S and not e.bad_share:
         return Violation(
-            VOID, "none", f"a reply came after {_ms(e.service_min_s)}, before the declared wait of {_ms(e.wait_s)}"
+            VOID, "none", f"a reply came after {_ms(e.service_min_s)}, before the declared wait of {_ms(declared_s)}"
         )
     return None
 
@@ -410,6 +452,7 @@ LAWS: tuple[Callable[[Evidence], Violation | None], ...] = (
     exhausted,
     wait,
     impossible,
+    restarted,
     generator_core,
     instrument,
     shared,

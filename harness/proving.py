@@ -34,14 +34,16 @@ from harness.load.order import Order, Progress
 from harness.load.process import Generator
 from harness.load.schedule import Times
 from harness.measure import omitted
-from harness.recording import End, Head, Recording, Row
+from harness.recording import End, Head, Recording, Row, Sample
 from harness.serve.process import spawn, stop
 from harness.serve.sampler import Sampler
 from harness.trial import Arrivals, Part, Scenario, Subject, Trial
 from harness.truth import Entry, read_log
 
 ROW = "ping"  # how the answers of a server of known truth are recorded
+HEADERS = ("User-Agent: gatebench", "Accept: */*")  # our own requests' besides Host: a server works for each
 START_S = 5.0
+HELD_S = 0.05  # in a second; a generator that has its CPU for itself waits less than 0.01
 SUBJECT = Subject(name="truth", family="known", interface="none", server="harness.truth", framework="raw")
 
 
@@ -101,6 +103,7 @@ class Prover:
     def __init__(self) -> None:
         self.server_cpus, self.generator_cpus = facts.cpu_sets()
         self.generator = Generator(self.generator_cpus)
+        self._stalled_s = 0.0
 
     def __enter__(self) -> Prover:
         self.generator.ensure()
@@ -108,6 +111,11 @@ class Prover:
 
     def __exit__(self, *_: object) -> None:
         self.generator.close()
+
+    def take_stall(self) -> float:
+        """For how long the generator's CPU was not there at all, at most, since the last call; in seconds."""
+        stalled_s, self._stalled_s = self._stalled_s, 0.0
+        return stalled_s
 
     def drive(
         self,
@@ -119,7 +127,7 @@ class Prover:
         server: psutil.Process | None = None,
         started: Callable[[float], object] = lambda _origin: None,
     ) -> Recording:
-        """Sends one Trial to this port. started: told the moment at which the first arrival is due."""
+        """Sends one Trial to this port, all of it to one path. started: told when the first arrival is due."""
         self.generator.ensure()
         trial = Trial(variant="truth", scenario=asked, level=asked.levels[0], repeat=0, seed=seed)
         started_at, before = datetime.now(UTC).isoformat(), facts.kernel_counters()
@@ -131,24 +139,26 @@ class Prover:
                 seed=seed,
                 host="127.0.0.1",
                 port=port,
-                targets=(target,),
-                expected=("pong",),
+                targets=(target,) * len(asked.mix),
+                expected=("pong",) * len(asked.mix),
                 rows=str(path),
             )
             self.generator.send(order)
             last, sampler = self._follow(asked, server, started)
             samples = sampler.close() if sampler else []
+            self._stalled_s = max(self._stalled_s, stalled(samples))
             lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         rows = tuple(Row.model_validate(json.loads(line)["row"]) for line in lines)
         after = facts.kernel_counters()
         end = End(
-            outcome="generator_failed" if last.state == "failed" else "complete",
-            reason=last.reason,
+            outcome="generator_failed" if last.state == "failed" or last.spoilt else "complete",
+            reason=last.reason or last.spoilt,
             loaded_s=last.loaded_s,
             errors=last.errors,
             started_late=last.started_late,
             not_started=last.not_started,
             omitted=omitted(trial, rows),
+            notes=last.notes,
             kernel={name: after[name] - before[name] for name in after if after[name] > before.get(name, 0)},
         )
         cpus = {"server_cpus": tuple(self.server_cpus), "generator_cpus": tuple(self.generator_cpus)}
@@ -173,6 +183,12 @@ class Prover:
                 return progress, sampler
         self.generator.close()
         return Progress(state="failed", reason="the load process did not end in time"), sampler
+
+
+def stalled(samples: Sequence[Sample]) -> float:
+    """For how long the generator's CPU was not there at all, at most; seconds in which others held it are no proof."""
+    held = {sample.second for sample in samples if sample.who == "generator" and (sample.waited_s or 0.0) > HELD_S}
+    return max((sample.stalled_s or 0.0 for sample in samples if sample.second not in held), default=0.0)
 
 
 class Freeze:
@@ -228,16 +244,14 @@ def served_s(log: Sequence[Entry]) -> list[float]:
     return [entry.departed - entry.arrived for entry in log if entry.departed]
 
 
-def wrk_rps(
-    port: int, *, path: str = "/", seconds: int = 2, connections: int = 32, headers: Sequence[str] = ()
-) -> float | None:
+def wrk_rps(port: int, *, seconds: int = 2, connections: int = 32) -> float | None:
     """What wrk, one thread on the generator's CPU, makes of the same server; None where it is not installed."""
     wrk = shutil.which("wrk")
     if wrk is None:
         return None
     _, cpus = facts.cpu_sets()
-    argv = [wrk, "-t1", f"-c{connections}", f"-d{seconds}", *(word for line in headers for word in ("-H", line))]
-    argv.append(f"http://127.0.0.1:{port}{path}")
+    argv = [wrk, "-t1", f"-c{connections}", f"-d{seconds}", *(word for line in HEADERS for word in ("-H", line))]
+    argv.append(f"http://127.0.0.1:{port}/ping")
     process = spawn(argv, cpus, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         text = process.communicate(timeout=seconds + 10)[0].decode(errors="replace")

@@ -120,6 +120,7 @@ class End(Data):
     started_late: Count = 0  # arrivals taken up more than 50 ms after they were due
     not_started: Count = 0
     uss_mb: Number | None = None
+    restarts: Count = 0  # workers of the server that died while it was loaded, and were replaced
     kernel: dict[
         Annotated[str, Field(max_length=64)], Count
     ] = {}  # listen overflows, retransmits: of the whole namespace

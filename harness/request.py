@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from apps.variant import Variant
 from apps.variants import VARIANTS
-from harness import facts
+from harness import facts, lenses
 from harness.errors import UsageError
-from harness.scenarios import load, nearest
+from harness.scenarios import BASE, load, names_of
 from harness.trial import Lens, Scenario
 
 
@@ -21,13 +22,15 @@ class Request:
     """The command line in one value. repeats: overrides each scenario's own. resume: the folder of an earlier run."""
 
     scenarios: tuple[Scenario, ...]
-    variants: tuple[str, ...]
+    variants: Mapping[str, Variant]  # with the budgets of the lens
+    chosen: Mapping[str, tuple[str, ...]]  # scenario → the variants that it is asked of
     results: Path
     command: str
     seed: int
     repeats: int | None = None
-    lens: Lens = "equal-cpu"
+    lens: Lens = lenses.DEFAULT
     server_cpus: str | None = None
+    generator_cpus: str | None = None
     port: int | None = None
     name: str | None = None
     resume: Path | None = None
@@ -36,21 +39,36 @@ class Request:
 
 
 def request_of(
-    scenarios: Sequence[str], *, command: str, variants: str | None, duration: int | None, backend: str, **options: Any
+    scenarios: Sequence[str],
+    *,
+    command: str,
+    variants: str | None,
+    duration: int | None,
+    lens: str,
+    backend: str,
+    **options: Any,
 ) -> Request:
     """Raises UsageError for what there is not."""
     del backend  # one choice so far, which the command line has checked
     if options["name"] is not None and not is_plain(options["name"]):
         raise UsageError(f"--name {options['name']!r:.80}: at most 100 letters, digits, . _ -, and no leading dot")
-    _check_cpus(options["server_cpus"])
+    for option in ("server_cpus", "generator_cpus"):
+        _check_cpus(f"--{option.replace('_', '-')}", options[option])
+    lens = lenses.parsed(lens)
     if options["resume"] is not None:
         if not (options["resume"] / "trials").is_dir():
             raise UsageError(f"--resume {options['resume']}: no run is there")
         options["results"] = options["resume"].absolute().parent  # its folder is the one to lock
+    asked = tuple(_lasting(scenario, duration) for scenario in load(scenarios))
+    wanted = None if variants is None else variants.split(",")
+    chosen = {scenario.name: names_of(wanted or scenario.variants or BASE) for scenario in asked}
+    names = [name for name in VARIANTS if any(name in some for some in chosen.values())]
     return Request(
-        scenarios=tuple(_lasting(scenario, duration) for scenario in load(scenarios)),
-        variants=tuple(VARIANTS) if variants is None else tuple(dict.fromkeys(map(_variant, variants.split(",")))),
+        scenarios=asked,
+        variants=lenses.under(lens, map(VARIANTS.__getitem__, names)),
+        chosen=chosen,
         command=command,
+        lens=lens,
         **options,
     )
 
@@ -60,12 +78,6 @@ def is_plain(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", name) is not None
 
 
-def _variant(name: str) -> str:
-    if name not in VARIANTS:
-        raise UsageError(f"no variant {name!r}; {nearest(name, VARIANTS)}")
-    return name
-
-
 def _lasting(scenario: Scenario, duration_s: int | None) -> Scenario:
     """The scenario with another duration; its warm-up always leaves a second to measure."""
     if duration_s is None:
@@ -73,7 +85,7 @@ def _lasting(scenario: Scenario, duration_s: int | None) -> Scenario:
     return scenario.model_copy(update={"duration_s": duration_s, "warmup_s": min(scenario.warmup_s, duration_s - 1)})
 
 
-def _check_cpus(text: str | None) -> None:
+def _check_cpus(option: str, text: str | None) -> None:
     if text is None:
         return
     allowed = os.sched_getaffinity(0)
@@ -82,6 +94,6 @@ def _check_cpus(text: str | None) -> None:
             raise ValueError(text)
         wanted, _ = facts.cpu_sets(text or "none")
     except ValueError:
-        raise UsageError(f"--server-cpus {text!r:.80}: write it as 0-2,4") from None
+        raise UsageError(f"{option} {text!r:.80}: write it as 0-2,4") from None
     if not wanted or not wanted <= allowed:
-        raise UsageError(f"--server-cpus {text}: this machine allows {sorted(allowed)}")
+        raise UsageError(f"{option} {text}: this machine allows {sorted(allowed)}")

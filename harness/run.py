@@ -25,9 +25,9 @@ from types import FrameType
 from typing import TextIO
 
 from apps.endpoints import ENDPOINTS
-from apps.variants import VARIANTS
 from harness import certificate, conformance, facts
 from harness.errors import EnvironmentFault, GatebenchError, Interrupted, NothingUsable, ServerFailed, UsageError
+from harness.lenses import the_one_of
 from harness.limits import check_descriptors
 from harness.load.process import Generator, fleet_of
 from harness.measure import Bench, measure, settled
@@ -35,13 +35,11 @@ from harness.physics import VOID, judge
 from harness.recording import Recording, read_run, save, write_whole
 from harness.request import Request
 from harness.serve.process import Server, serve
-from harness.trial import Trial, plan
+from harness.trial import Trial, plan, predicted_s
 
 RETRIES = 2  # DESIGN: a VOID Trial is repeated at most twice, and counted
 RETRIED_SHARE = 20  # and one in so many of a run: on a machine that is not quiet a run must end all the same
 FREE_MB = 64
-# What a prediction adds to the loads themselves, in seconds, as measured on two cores
-TRIAL_S, SERVER_S, CONFORMANCE_S = 0.3, 1.1, 2.0
 
 
 @dataclass
@@ -68,12 +66,13 @@ class Progressing:
 
 def trials_of(request: Request) -> list[Trial]:
     """The plan. Raises UsageError when two Trials would share a name, NothingUsable when there is none."""
-    holes = {name: VARIANTS[name].holes_among(ENDPOINTS) for name in request.variants}
+    holes = holes_of(request)
     trials = plan(
-        request.variants,
+        tuple(request.variants),
         request.scenarios,
         seed=request.seed,
         holes=holes,
+        only=request.chosen,
         repeats=request.repeats,
         lens=request.lens,
     )
@@ -81,17 +80,28 @@ def trials_of(request: Request) -> list[Trial]:
     if again:
         raise UsageError(f"two trials would be named {again[0]}: give each scenario and level only once")
     if not trials:
-        reasons = (f"{name} has no {hole}: {why}" for name, each in holes.items() for hole, why in each.items())
-        raise NothingUsable(f"n/a: nothing to measure: {'; '.join(reasons)}")
+        raise NothingUsable(f"n/a: nothing to measure: {'; '.join(left_out(request, trials))}")
     return trials
 
 
-def predicted_s(trials: Sequence[Trial]) -> float:
-    """How long a plan will take: the loads, and what lies between them."""
-    servers = len({(trial.variant, trial.repeat) for trial in trials})
-    variants = len({trial.variant for trial in trials})
-    loads = sum(trial.scenario.duration_s + TRIAL_S + trial.scenario.wait_s for trial in trials)
-    return loads + SERVER_S * servers + CONFORMANCE_S * variants
+def holes_of(request: Request) -> dict[str, dict[str, str]]:
+    """variant → endpoint → why it cannot serve it on this machine; without the variants that can serve all."""
+    holes = {name: dict(variant.holes_among(ENDPOINTS)) for name, variant in request.variants.items()}
+    return {name: each for name, each in holes.items() if each}
+
+
+def left_out(request: Request, trials: Sequence[Trial]) -> list[str]:
+    """Each variant that is asked nothing at all, and what it has not, and why."""
+    asked = {trial.variant for trial in trials}
+    wanted = dict.fromkeys(part.endpoint for scenario in request.scenarios for part in scenario.mix)
+    told = []
+    for name, holes in holes_of(request).items():
+        reasons: dict[str, list[str]] = {}
+        for endpoint in wanted if name not in asked else ():
+            if endpoint in holes:
+                reasons.setdefault(holes[endpoint], []).append(endpoint)
+        told += [f"{name} has no {', '.join(endpoints)}: {why}" for why, endpoints in reasons.items()]
+    return told
 
 
 def run(request: Request, watcher: Watcher) -> tuple[Path, int]:
@@ -104,6 +114,8 @@ def run(request: Request, watcher: Watcher) -> tuple[Path, int]:
         _make(folder / "trials")
         remaining = [trial for trial in trials if trial.key not in done]
         watcher.planned(remaining, predicted_s(remaining))
+        for line in left_out(request, trials):
+            watcher.say(line)
         campaign = Campaign(request, folder, watcher, caught)
         begin = time.monotonic()
         campaign.note_manifest(0.0)
@@ -134,8 +146,8 @@ class Campaign:
         self._request = request
         self._folder = folder
         self._watcher = watcher
-        server_cpus, generator_cpus = facts.cpu_sets(request.server_cpus, request.processes)
-        if request.lens == "as-configured":
+        server_cpus, generator_cpus = facts.cpu_sets(request.server_cpus, request.processes, request.generator_cpus)
+        if request.lens == "as-configured" and request.server_cpus is None:
             server_cpus = frozenset(os.sched_getaffinity(0)) - generator_cpus or server_cpus
         self._certificate = certificate.kept()
         ceilings = self._certificate.ceilings if self._certificate else {}
@@ -161,7 +173,7 @@ class Campaign:
             server: Server | None = None
             for trial in trials:
                 for attempt in range(1 + RETRIES):
-                    if server is not None and not settled(server):
+                    if server is not None and (trial.scenario.fresh_server or not settled(server)):
                         stack.close()
                         server = None
                     if server is None:
@@ -173,8 +185,8 @@ class Campaign:
 
     def _served(self, variant: str, stack: ExitStack) -> Server:
         """A running server that conforms: asked in full the first time, by a probe afterwards."""
-        cpus, port = self._bench.server_cpus, self._request.port
-        server = stack.enter_context(serve(VARIANTS[variant], cpus=cpus, folder=self._folder / "logs", port=port))
+        cpus, folder, port = self._bench.server_cpus, self._folder / "logs", self._request.port
+        server = stack.enter_context(serve(self._request.variants[variant], cpus=cpus, folder=folder, port=port))
         full = variant not in self.state.conformance
         findings = conformance.check(server.address, server.variant, server.token, full=full)
         if refused := conformance.refusals(findings):
@@ -209,7 +221,8 @@ class Campaign:
             "seed": request.seed,
             "scenarios": [scenario.model_dump(mode="json") for scenario in request.scenarios],
             "variants": list(request.variants),
-            "holes": {name: dict(gaps) for name in request.variants if (gaps := VARIANTS[name].holes_among(ENDPOINTS))},
+            "holes": holes_of(request),
+            "lens": request.lens,
             "repeats": request.repeats,
             "processes": request.processes,
             "outcome": state.outcome,
@@ -264,6 +277,7 @@ def _done(request: Request, trials: Sequence[Trial]) -> set[str]:
         return set()
     wanted = {trial.key: trial for trial in trials}
     have = read_run(request.resume).recordings
+    the_one_of([request.lens, *(recording.trial.lens for recording in have)])
     for recording in have:
         if wanted.get(recording.trial.key) != recording.trial:
             raise UsageError(

@@ -1,7 +1,8 @@
 """Scenario files. In: TOML, one file a question. Out: Scenarios, or one line naming file, key and what is allowed.
 
 A file's top-level keys describe a scenario; where it has `[[scenario]]` tables, each of these is one, and the top-level
-keys are their defaults. Declared waits come from the endpoints themselves, whose effects are summed without waiting.
+keys are their defaults. `variants` says whom it is asked of unless told: names, or words for groups. Declared waits
+come from the endpoints themselves, whose effects are summed without waiting.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from pydantic import ValidationError
 
 from apps import endpoints
 from apps.effects import Query, Sleep, Until
+from apps.variants import BRIDGES, FRAMEWORKS, MISTAKES, SERVERS, VARIANTS
 from harness.errors import UsageError
 from harness.trial import Data, Part, Scenario, Slo
 
 FOLDER = Path(__file__).resolve().parents[1] / "scenarios"
+BASE = ("wsgi-sync", "wsgi-threads", "wsgi-gevent", "asgi")  # whom a question is asked of that does not say
 COMPUTED = ("wait_s", "pool_s")  # fields that follow from the endpoint, so no file may set them
 
 
@@ -34,10 +37,10 @@ class Work(NamedTuple):
 
 def work(endpoint: str, query: str) -> Work:
     """The declared work of a call, by running its program without waiting. Raises UsageError for a refused query."""
-    path = endpoints.ENDPOINTS[endpoint].path
-    call = endpoints.call("GET", path, query)
+    row = endpoints.ENDPOINTS[endpoint]
+    call = endpoints.call(row.method, row.path, query, "0")
     if call.status != 200:
-        refusal = json.loads(endpoints.expected("GET", path, query)[2])
+        refusal = json.loads(endpoints.expected_body(endpoint, query))
         raise UsageError(
             f"{endpoint}?{query}: {refusal['refused']} = {refusal['got']!r}, allowed: {refusal['allowed']}"
         )
@@ -54,13 +57,16 @@ def work(endpoint: str, query: str) -> Work:
 
 
 def completed(part: Part) -> Part:
-    """The part with its declared waits filled in."""
+    """The part with its declared waits filled in, and its endpoint's method unless told."""
     if part.endpoint not in endpoints.ENDPOINTS:
         raise UsageError(f"no endpoint {part.endpoint!r}; {nearest(part.endpoint, endpoints.ENDPOINTS)}")
+    if part.slow_s and part.endpoint in ("sse", "ws"):
+        raise UsageError(f"{part.endpoint}: slow_s is for a request and its reply, not for a conversation")
     if endpoints.ENDPOINTS[part.endpoint].kind == "socket":
         return part.model_copy(update={"wait_s": (part.echoes - 1) * part.interval_ms / 1000})
     cost = work(part.endpoint, part.query)
-    return part.model_copy(update=cost._asdict())
+    method = {} if "method" in part.model_fields_set else {"method": endpoints.ENDPOINTS[part.endpoint].method}
+    return part.model_copy(update=cost._asdict() | method)
 
 
 def parse(text: str, name: str, file: str) -> list[Scenario]:
@@ -94,6 +100,10 @@ def _scenario(given: dict[str, Any], file: str, place: tuple[str | int, ...]) ->
         first = error.errors()[0]
         raise UsageError(f"{file}: {_key((*place, *first['loc']))}: {_allowed(first)}") from None
     try:
+        names_of(scenario.variants)
+    except UsageError as error:
+        raise UsageError(f"{file}: {_key((*place, 'variants'))}: {error}") from None
+    try:
         return scenario.model_copy(update={"mix": tuple(completed(part) for part in scenario.mix)})
     except UsageError as error:
         raise UsageError(f"{file}: {_key((*place, 'mix'))}: {error}") from None
@@ -110,6 +120,26 @@ def _allowed(error: Any) -> str:
         known = [key for key in model.model_fields if key not in (*COMPUTED, "name")]
         return f"unknown key; allowed: {', '.join(known)}"
     return cast("str", error["msg"]).removeprefix("Value error, ")
+
+
+def groups() -> dict[str, tuple[str, ...]]:
+    """The words that stand for several variants."""
+    tables = {"servers": SERVERS, "frameworks": FRAMEWORKS, "bridges": BRIDGES, "mistakes": MISTAKES}
+    named = {word: tuple(variant.name for variant in table) for word, table in tables.items()}
+    return {"base": BASE, **named, "all": tuple(VARIANTS)}
+
+
+def names_of(words: Iterable[str]) -> tuple[str, ...]:
+    """The variants that words mean, each once: names, and words for groups. Raises UsageError for an unknown one."""
+    found: list[str] = []
+    for word in words:
+        if word in VARIANTS:
+            found.append(word)
+        elif word in groups():
+            found += groups()[word]
+        else:
+            raise UsageError(f"no variant {word!r}; {nearest(word, [*VARIANTS, *groups()])}")
+    return tuple(dict.fromkeys(found))
 
 
 def available() -> dict[str, Path]:

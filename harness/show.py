@@ -5,14 +5,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.words import interval, is_primary, load, number, quantile
+from harness.report.words import (
+    Given,
+    differences,
+    given,
+    holds_connections,
+    interval,
+    is_primary,
+    load,
+    number,
+    quantile,
+    sections,
+    subjects,
+)
 from harness.run import Watcher
 
 if TYPE_CHECKING:
@@ -23,12 +36,12 @@ if TYPE_CHECKING:
     from harness.trial import Trial
 
 STYLES = {"VALID": "", "SUSPECT": "yellow", "VOID": "red"}
-NARROWEST = 100  # columns: a pipe or a log has no width, and a table folded to 80 can't be read
+WIDE = 200  # columns: a pipe or a log has no width, and a table that is folded can't be read
 
 
 def _console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=False)
+    return Console(stderr=stderr, width=None if stream.isatty() else WIDE, highlight=False, soft_wrap=False)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()) -> None:
@@ -36,51 +49,55 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterabl
     shown = Table(box=None, pad_edge=False, header_style="bold")
     numeric = set(right)
     for head in heads:
-        shown.add_column(head, justify="right" if head in numeric else "left", overflow="fold")
+        justified: Literal["left", "right"] = "right" if head in numeric else "left"
+        shown.add_column(head, justify=justified, overflow="fold", no_wrap=head == "variant")
     for row in rows:
         shown.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     _console().print(shown)
 
 
-def summaries(rows: Iterable[Summary]) -> None:
-    """The table of answers: each number with its load, n and interval."""
-    heads = [
-        "scenario",
-        "load",
-        "endpoint",
-        "variant",
-        "requests/s",
-        "95 %",
-        "n",
-        "p50 ms",
-        "p99 ms",
-        "95 % ",
-        "limited by",
-        "verdict",
-    ]
-    table(heads, map(_cells, rows), right=("requests/s", "n", "p50 ms", "p99 ms"))
+LEFT = ("variant", "row", "95 %", "95 % ", "limited by", "verdict")  # columns of words, not of numbers
 
 
-def _cells(row: Summary) -> list[str]:
-    return [
-        row.scenario,
-        load(row),
-        row.endpoint if is_primary(row.endpoint) else f"  {row.endpoint}",
-        row.variant,
-        number(row.throughput_rps),
-        interval(row.throughput_low_rps, row.throughput_high_rps),
-        number(row.n),
-        quantile(row.p50_ms, 0.5, row.n),
-        quantile(row.p99_ms, 0.99, row.n),
-        interval(row.p99_low_ms, row.p99_high_ms) if row.p99_ms is not None else "",
-        row.limited_by,
-        row.verdict,
-    ]
+def summaries(run: Run, rows: Iterable[Summary]) -> None:
+    """A table a load: each number with what its variant was given, its n and interval."""
+    asked = subjects(run)
+    for cells in sections(rows):
+        drawn = [_cells(row, given(asked[row.variant])) for row in cells]
+        heads = [head for head in drawn[0] if head not in _of_no_use(cells)]
+        _console().print(Text(f"\n{cells[0].scenario} · {load(cells[0])} · {cells[0].lens}", style="bold"))
+        table(heads, [[line[head] for head in heads] for line in drawn], right={*heads} - {*LEFT})
+    if told := differences(asked):
+        _console().print(Text(f"\nNot the same for all: {'; '.join(told)}."), soft_wrap=True)
+
+
+def _of_no_use(cells: Sequence[Summary]) -> set[str]:
+    """The columns that say nothing about these cells."""
+    whole = {"row"} if {row.endpoint for row in cells} == {cells[0].scenario.split("/")[-1]} else set()
+    return whole if holds_connections(cells) else whole | {"MB", "threads"}
+
+
+def _cells(row: Summary, budget: Given) -> dict[str, str]:
+    return {
+        "variant": row.variant,
+        "row": row.endpoint if is_primary(row.endpoint) else f"  {row.endpoint}",
+        **budget._asdict(),
+        "requests/s": number(row.throughput_rps),
+        "95 %": interval(row.throughput_low_rps, row.throughput_high_rps),
+        "n": number(row.n),
+        "p50 ms": quantile(row.p50_ms, 0.5, row.n),
+        "p99 ms": quantile(row.p99_ms, 0.99, row.n),
+        "95 % ": interval(row.p99_low_ms, row.p99_high_ms) if row.p99_ms is not None else "",
+        "MB": number(row.rss_mb),
+        "threads": number(row.threads),
+        "limited by": row.limited_by,
+        "verdict": row.verdict,
+    }
 
 
 def answers(run: Run, rows: Sequence[Summary], sentences: Sequence[Answer]) -> None:
-    """A finished run: the table, then a sentence a question, then what must not be overlooked."""
-    summaries(rows)
+    """A finished run: the tables, then a sentence a question, then what must not be overlooked."""
+    summaries(run, rows)
     console = _console()
     for answer in sentences:
         console.print(Text(f"\n{answer.question}", style="bold"))
@@ -150,13 +167,7 @@ def catalogue(what: str, rows: Sequence[dict[str, Any]]) -> None:
     """What there is, for people; `--json` has all of it."""
     match what:
         case "variants":
-            endpoints = list(rows[0]["endpoints"])
-            heads = ["variant", "server", "model", "processes", "slots", *endpoints]
-            table(heads, [_variant(row) for row in rows])
-            for row in rows:
-                for endpoint, reason in row["endpoints"].items():
-                    if reason != "ok":
-                        print(f"{row['name']} has no {endpoint}: {reason}")
+            _variants(rows)
         case "endpoints":
             table(
                 ("endpoint", "parameters", "does"),
@@ -165,19 +176,48 @@ def catalogue(what: str, rows: Sequence[dict[str, Any]]) -> None:
         case _:
             levels = [" ".join(f"{level:g}" for level in row["levels"]) for row in rows]
             table(
-                ("scenario", "arrivals", "levels", "question"),
+                ("scenario", "arrivals", "levels", "variants", "question"),
                 [
-                    (row["name"], row["arrivals"], level, row["question"])
+                    (row["name"], row["arrivals"], level, str(len(row["variants"])), row["question"])
                     for row, level in zip(rows, levels, strict=True)
                 ],
             )
+            predicted = {row["file"]: row["file_predicted_s"] for row in rows}
+            print("\npredicted:", ", ".join(f"{file} {duration(seconds)}" for file, seconds in predicted.items()))
 
 
-def _variant(row: dict[str, Any]) -> list[str]:
-    budget = row["budget"]
-    slots = "connections" if budget["slots"] is None else str(budget["slots"])
-    endpoints = ["ok" if reason == "ok" else "-" for reason in row["endpoints"].values()]
-    return [row["name"], row["server"], row["model"], str(budget["processes"]), slots, *endpoints]
+def _variants(rows: Sequence[dict[str, Any]]) -> None:
+    """What each is; its budget and what it serves; the reason of each hole, with all that it keeps from serving."""
+    table(("variant", "server", "framework", "model"), [_model(row) for row in rows])
+    print()
+    served = " ".join(rows[0]["endpoints"])
+    heads = ("variant", "slots", "clients", "idle s", served)
+    table(heads, [_served(row) for row in rows], right=heads[1:4])
+    print("slots: processes × calls at a time; clients: connections of each process; ∞: as they come; –: a hole")
+    holes: dict[str, dict[str, list[str]]] = {}  # reason -> variant -> endpoints
+    for row in rows:
+        for endpoint, reason in row["endpoints"].items():
+            if reason != "ok":
+                holes.setdefault(reason, {}).setdefault(row["name"], []).append(endpoint)
+    for reason, variants in holes.items():
+        print(f"\n{reason}")
+        for endpoints, names in groupby(sorted(variants, key=variants.__getitem__), key=variants.__getitem__):
+            what = "nothing" if len(endpoints) == len(rows[0]["endpoints"]) else f"no {', '.join(endpoints)}"
+            _console().print(Text(f"  {what}: {', '.join(names)}"))
+
+
+def _model(row: dict[str, Any]) -> list[str]:
+    return [row["name"], row["server"], row["framework"], row["model"]]
+
+
+def _served(row: dict[str, Any]) -> list[str]:
+    """One line of the matrix; each endpoint's mark stands under its name."""
+    budget, endpoints = row["budget"], row["endpoints"]
+    each = "∞" if budget["slots"] is None else budget["slots"] // budget["processes"]
+    connections = "∞" if budget["worker_connections"] is None else str(budget["worker_connections"])
+    idle = "closes" if budget["keep_alive_s"] is None else str(budget["keep_alive_s"])
+    marks = " ".join(("ok" if reason == "ok" else "–").ljust(len(name)) for name, reason in endpoints.items())
+    return [row["name"], f"{budget['processes']} × {each}", connections, idle, marks]
 
 
 def _parameters(row: dict[str, Any]) -> str:

@@ -128,7 +128,7 @@ def _cell(trials: list[Recording]) -> list[Summary]:
     usable = [trial for trial, verdict in zip(trials, verdicts, strict=True) if verdict.name != VOID]
     verdict = combined(verdicts)
     shown = usable or trials
-    asked = [part.endpoint for part in trials[0].trial.scenario.mix]  # a cell without a row is still a cell
+    asked = [part.row for part in trials[0].trial.scenario.mix]  # a cell without a row is still a cell
     names = dict.fromkeys([*(name for trial in shown for name in trial.names), *asked])
     return [_row(name, shown, verdict, usable=bool(usable)) for name in names]
 
@@ -204,7 +204,7 @@ def _resources(name: str, trials: list[Recording], usable: bool) -> dict[str, An
     threads = [sample.threads for sample in samples if sample.threads is not None]
     requests = sum(row.finished for recording in trials for row in recording.within(name))
     # a mix shares the CPU among its endpoints: it cannot be told apart from outside
-    alone = len({part.endpoint for part in trials[0].trial.scenario.mix}) == 1 and ":" not in name
+    alone = len({part.row for part in trials[0].trial.scenario.mix}) == 1 and ":" not in name
     cpu_s = sum(sample.cpu_s for sample in samples)
     return {
         "cpu_ms_per_request": cpu_s * 1000 / requests if samples and requests and alone and usable else None,

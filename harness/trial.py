@@ -1,4 +1,4 @@
-"""What is asked. In: variants, scenarios, repeats, a seed. Out: `plan()`, the Trials of a Run in their random order.
+"""What is asked. In: variants, scenarios, repeats, a seed. Out: `plan()`, a Run's Trials in their random order.
 
 Pure: no clock, no I/O. The order is randomised in complete blocks: each block (one repeat) holds every variant once, in
 random order, and each variant meets every scenario and level once, in an order that all variants of the block share, so
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -24,13 +24,15 @@ def _known(arrivals: str) -> str:
 
 
 Arrivals = Annotated[str, AfterValidator(_known)]
-Lens = Literal["equal-cpu", "as-configured"]
+Lens = Annotated[str, Field(pattern=r"^(equal-cpu|equal-slots=[1-9][0-9]{0,4}|equal-memory|as-configured)$")]
 HeaderLine = Annotated[
     str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}: ?[!-~]([ -~]{0,1023})$")
 ]  # one line: no CR/LF
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$")]
 
 
+# What a prediction adds to the loads themselves, in seconds, as measured on two cores.
+TRIAL_S, SERVER_S, CONFORMANCE_S = 0.3, 1.1, 2.0
 OURS = ("connection", "content-length", "expect", "transfer-encoding", "upgrade")  # headers that frame a message
 
 
@@ -44,6 +46,7 @@ class Part(Data):
     """One endpoint in a scenario's mix. wait_s and pool_s: what a call waits at least, and holds a connection for.
 
     body: what is sent with a request; what each message of a WebSocket holds, where it stands in for our own text.
+    slow_s: a slow client, who sends its request in pieces over so many seconds; its row is `endpoint:slow`.
     """
 
     endpoint: Name
@@ -55,8 +58,19 @@ class Part(Data):
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
     echoes: Annotated[int, Field(ge=1, le=100_000)] = 10
     interval_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
+    slow_s: Annotated[float, Field(ge=0, le=60)] = 0.0
     wait_s: Annotated[float, Field(ge=0)] = 0.0
     pool_s: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def row(self) -> str:
+        """The row that holds its whole calls."""
+        return f"{self.endpoint}:slow" if self.slow_s else self.endpoint
+
+    @property
+    def soonest_s(self) -> float:
+        """Before this no whole answer can come: the request is sent so slowly, and then the endpoint waits."""
+        return self.slow_s + self.wait_s
 
     @model_validator(mode="after")
     def _sendable(self) -> Part:
@@ -81,6 +95,8 @@ class Scenario(Data):
     """What clients do. users: levels of a closed scenario; rates: of an open one, in arrivals a second.
 
     shape: what the arrival pattern can be told besides; its words stand in `harness.load.schedule`.
+    fresh_server: each Trial has a server of its own, where its memory is the question.
+    variants: whom it is asked of unless told, in words of `harness.scenarios.names_of`.
     """
 
     name: Name
@@ -95,8 +111,10 @@ class Scenario(Data):
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     connections: Annotated[int, Field(ge=1, le=65_536)] = 4096
     keep_alive: bool = True  # False: a new connection for each request
+    fresh_server: bool = False
     repeats: Annotated[int, Field(ge=1, le=1000)] = 5
     slo: Slo = Slo()
+    variants: Annotated[tuple[Name, ...], Field(max_length=256)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
@@ -123,10 +141,14 @@ class Scenario(Data):
         return sum(part.weight * part.wait_s for part in self.mix) / sum(part.weight for part in self.mix)
 
     @property
+    def longest_s(self) -> float:
+        """The longest declared wait of the mix, a slow client's own included."""
+        return max(part.soonest_s for part in self.mix)
+
+    @property
     def drain_s(self) -> float:
         """How long after the last arrival answers are still waited for: the longest wait, and some time above it."""
-        longest_s = max(part.wait_s for part in self.mix)
-        return longest_s + min(self.timeout_s, 1.0 + longest_s)
+        return self.longest_s + min(self.timeout_s, 1.0 + self.longest_s)
 
     @property
     def given_up_s(self) -> float:
@@ -179,12 +201,14 @@ def plan(
     *,
     seed: int,
     holes: Mapping[str, Iterable[str]] = {},
+    only: Mapping[str, Collection[str]] = {},
     repeats: int | None = None,
     lens: Lens = "equal-cpu",
 ) -> list[Trial]:
     """All Trials in the order in which they are to be measured.
 
     holes: variant → endpoints that it cannot serve; scenarios that need one are left out for it.
+    only: scenario → the variants that it is asked of; of all of them where this says nothing.
     repeats: overrides each scenario's own.
     """
     trials: list[Trial] = []
@@ -211,8 +235,17 @@ def plan(
                 )
                 for scenario, level in asked
                 if not missing & {part.endpoint for part in scenario.mix}
+                and variant in only.get(scenario.name, variants)
             ]
     return trials
+
+
+def predicted_s(trials: Sequence[Trial]) -> float:
+    """How long a plan will take: the loads, and what lies between them."""
+    servers = len({(trial.variant, trial.repeat, trial.scenario.fresh_server and trial.key) for trial in trials})
+    variants = len({trial.variant for trial in trials})
+    loads = sum(trial.scenario.duration_s + TRIAL_S + trial.scenario.longest_s for trial in trials)
+    return loads + SERVER_S * servers + CONFORMANCE_S * variants
 
 
 def derived_seed(seed: int, *parts: object) -> int:

@@ -42,9 +42,13 @@ class Question:
         self._response: http.client.HTTPResponse | None = None
         self.asked = 0.0
 
-    def ask(self, path: str, method: str = "GET") -> None:
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None) -> None:
         self.asked = time.monotonic()
-        self._connection.request(method, path)
+        self._connection.putrequest(method, path)
+        if body is not None:
+            self._connection.putheader("Content-Length", str(len(body)))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may refuse a body before it has read it
+            self._connection.endheaders(body)
 
     def answer(self) -> Answer:
         """The whole answer; closes the connection."""
@@ -57,7 +61,7 @@ class Question:
     def answered(self, body: bytes) -> Answer:
         """The answer, once its head has come, with the body that was read."""
         assert self._response is not None
-        return Answer(self._response.status, self._response.headers.get("content-type", "").lower(), body)
+        return Answer(self._response.status, plain_type(self._response.headers.get("content-type", "")), body)
 
     def pieces(self) -> Iterator[tuple[float, bytes]]:
         """The body in the pieces in which it arrives, each with its time since the question."""
@@ -71,10 +75,15 @@ class Question:
             self._response.close()
 
 
-def fetch(address: Address, path: str, method: str = "GET") -> tuple[Answer, float]:
+def plain_type(content_type: str) -> str:
+    """A content type in one spelling: RFC 9110 leaves its case, spaces and quotes to the sender."""
+    return "; ".join(part.strip() for part in content_type.lower().replace('"', "").split(";"))
+
+
+def fetch(address: Address, path: str, method: str = "GET", body: bytes | None = None) -> tuple[Answer, float]:
     """The answer, and how many seconds it took once the connection stood."""
     with questions(address, 1) as (question,):
-        question.ask(path, method)
+        question.ask(path, method, body)
         answer = question.answer()
         return answer, time.monotonic() - question.asked
 

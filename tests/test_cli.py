@@ -20,6 +20,7 @@ import pytest
 
 from apps.endpoints import ENDPOINTS
 from apps.variants import VARIANTS
+from harness.recording import read_run
 from harness.serve.process import Server, serve
 from tests.gate import ROOT, Ended, Gate, scenario
 
@@ -149,6 +150,32 @@ def test_a_name_that_is_taken_is_not_overwritten(gate: Gate, finished: Finished)
     assert "choose another --name, or continue it with --resume" in ended.line
 
 
+@pytest.mark.slow
+def test_a_server_that_dies_among_many_costs_its_own_rows_only(gate: Gate, tmp_path: Path) -> None:
+    file = scenario(tmp_path, duration_s=4, rates="[100]")
+    few = ("wsgi-sync", "wsgi-threads", "wsgi-gevent", "asgi")  # whom a file asks that does not say
+    command = gate.start("run", file, "--repeats", 2, "--results", tmp_path, "--name", "r", "--json")
+    command.half_way()
+    server = command.serving()
+    killed = server.environ()["GATEBENCH_VARIANT"]
+    os.killpg(server.pid, signal.SIGKILL)
+    ended = command.ended(120)
+    assert ended.code == 5, ended.err
+    told = json.loads(ended.out)
+    assert told["outcome"] == "partial"
+    cells = {cell["variant"]: cell for cell in told["cells"]}
+    assert cells.keys() == {*few}
+    assert cells[killed]["reason"].startswith(f"{killed} died (exit code -9)")
+    ends: dict[str, dict[int, str]] = {name: {} for name in few}
+    for one in read_run(tmp_path / "r").recordings:
+        ends[one.trial.variant][one.trial.repeat] = one.end.outcome
+    assert list(ends.pop(killed).values()) == ["server_died"], "it is abandoned"
+    assert all(outcomes == {0: "complete", 1: "complete"} for outcomes in ends.values())
+    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    assert "PARTIAL" in page
+    assert f"<li>{killed} is VOID: {killed} died (exit code -9)" in page
+
+
 # -- wrong words -----------------------------------------------------------------------------------------------------
 
 WRONG = {
@@ -166,6 +193,12 @@ WRONG = {
     "run ping --server-cpus 0-99999999": "write it as 0-2,4",
     "run ping --server-cpus=-1": "write it as 0-2,4",
     "run ping --server-cpus 4095": "this machine allows",
+    "run ping --generator-cpus 4095": "--generator-cpus 4095: this machine allows",
+    "run servers --variants base,serverz": "no variant 'serverz'; did you mean servers",
+    "run ping --lens equal-slot": "there are equal-cpu, equal-slots, equal-memory, as-configured, and equal-slots=N",
+    "run ping --lens equal-slots=0": "slots are a whole number",
+    "run ping --lens equal-slots": "asgi: it has no slots to set: it takes every call as it comes; choose",
+    "run ping --lens equal-memory": "--backend process has none (and 3 more); choose --lens equal-cpu",
     "run ping --resume nowhere": "--resume nowhere: no run is there",
     "run ping --duration 0": "0 is not in the range",
     "run ping --port 70000": "70000 is not in the range",

@@ -47,21 +47,34 @@ def test_limits_leave_room_for_the_budget(name: str) -> None:
     assert service["pids_limit"] > budget.processes * budget.threads + 16
 
 
+def test_servers_that_hold_a_thread_for_each_connection_have_room_for_them() -> None:
+    assert SERVICES["mod-wsgi"]["pids_limit"] > (VARIANTS["mod-wsgi"].budget.worker_connections or 0) + 64
+    assert SERVICES["werkzeug"]["pids_limit"] >= 4096
+    others = {service["pids_limit"] for name, service in SERVICES.items() if name not in {"mod-wsgi", "werkzeug"}}
+    assert others == {256}
+
+
 def test_network_is_internal() -> None:
     assert COMPOSE["networks"]["bench"]["internal"] is True
 
 
 def test_image_is_pinned_by_hashes_and_runs_as_a_plain_user() -> None:
     text = (ROOT / "Dockerfile").read_text()
-    assert "FROM python:3.13-slim-trixie\n" in text
-    assert "--require-hashes --requirement requirements.lock" in text
+    assert {line.split()[1] for line in text.splitlines() if line.startswith("FROM ")} == {"python:3.13-slim-trixie"}
+    installs = re.findall(r"pip install .*", text)
+    assert [install.split()[-1] for install in installs] == ["requirements.lock", "requirements-all.lock"]
+    assert all("--require-hashes" in install for install in installs)
     user = re.findall(r"^USER (\S+)$", text, re.MULTILINE)[-1]
     assert all(service["user"] == user for service in SERVICES.values())
-    assert text.index("USER ") > text.index("RUN python"), "nothing runs as root after the image is built"
+    assert text.rindex("USER ") > text.rindex("RUN "), "nothing runs as root after the image is built"
 
 
 def test_build_context_has_no_more_than_it_needs() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
-    assert {rule[1:] for rule in rules if rule.startswith("!")} == {"requirements.lock", "apps"}
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == {
+        "requirements.lock",
+        "requirements-all.lock",
+        "apps",
+    }

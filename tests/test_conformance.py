@@ -1,4 +1,4 @@
-"""Conformance accepts every variant on real sockets, and refuses each of the classic lies.
+"""Conformance refuses each of the classic lies. That it accepts the variants, tests/test_conformance_variants.py shows.
 
 The liars are tiny servers in threads of this process, each wrong in one way; the first of them is honest, so that
 a refusal is known to be for the lie.
@@ -7,24 +7,22 @@ a refusal is known to be for the lie.
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apps.effects import BLOCKING, LIVE, Program, Query, Sleep, Until, pull, push
-from apps.endpoints import ENDPOINTS, Call, call, expected
-from apps.variant import Variant
+from apps.effects import BLOCKING, LIVE, Body, Program, Query, Sleep, Until, pull, push
+from apps.endpoints import ENDPOINTS, PIECE, Call, call, expected_body
 from apps.variants import VARIANTS
 from harness import wire
-from harness.conformance import Finding, check, refusals
-from harness.serve.process import serve
+from harness.conformance import Finding, check, refusals, written
 
 CLAIM = replace(
     VARIANTS["wsgi-threads"],
@@ -48,6 +46,11 @@ class Honest(BaseHTTPRequestHandler):
     wbufsize = -1
     disable_nagle_algorithm = True
     table: Any = BLOCKING
+    body = b""
+
+    def do_POST(self) -> None:
+        self.body = self.rfile.read(int(self.headers["content-length"] or 0))
+        self.do_GET()
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
@@ -58,16 +61,18 @@ class Honest(BaseHTTPRequestHandler):
             else:
                 self.reply(answer)
 
-    do_POST = do_GET  # noqa: N815  the name that the standard library calls
-
     def routed(self, path: str, query: str) -> Call:
-        return call(self.command, path, query)
+        return call(self.command, path, query, self.headers["content-length"])
 
     def reply(self, answer: Call) -> None:
-        self.send(answer, self.performed(answer.program))
+        got = self.performed(answer.program)
+        self.send(answer, self.serialised(got) if answer.kind == "document" else got)
 
-    def performed(self, program: Program) -> bytes:
-        return push(program, self.table)
+    def performed(self, program: Program) -> Any:
+        return push(program, self.table | {Body: lambda effect, began: self.body})
+
+    def serialised(self, document: Any) -> bytes:
+        return json.dumps(document, indent=1, ensure_ascii=False).encode()  # no two frameworks do it alike
 
     def send(self, answer: Call, body: bytes) -> None:
         self.send_response(answer.status)
@@ -112,7 +117,7 @@ class Empty(Honest):
 class CachedByPath(Honest):
     cache: dict[str, bytes]
 
-    def performed(self, program: Program) -> bytes:
+    def performed(self, program: Program) -> Any:
         path = self.path.partition("?")[0]
         if path == "/state":
             return super().performed(program)
@@ -120,9 +125,9 @@ class CachedByPath(Honest):
 
 
 class CachedByUrl(CachedByPath):
-    def performed(self, program: Program) -> bytes:
+    def performed(self, program: Program) -> Any:
         if self.command != "GET" or not self.path.startswith("/cpu"):
-            return push(program)
+            return super(CachedByPath, self).performed(program)
         if self.path not in self.cache:
             self.cache[self.path] = push(program)
         return self.cache[self.path]
@@ -143,7 +148,7 @@ class Serial(Honest):
 
     one_at_a_time = threading.Lock()
 
-    def performed(self, program: Program) -> bytes:
+    def performed(self, program: Program) -> Any:
         with self.one_at_a_time:
             return super().performed(program)
 
@@ -194,7 +199,7 @@ class Untyped(Honest):
 
 
 class Nonsense(Honest):
-    def performed(self, program: Program) -> bytes:
+    def performed(self, program: Program) -> Any:
         return b"[1]" if self.path == "/state" else super().performed(program)
 
 
@@ -207,6 +212,84 @@ class Breaking(Honest):
             self.close_connection = True
         else:
             super().send(answer, body)
+
+
+class CachedDocument(Honest):
+    """Serialises the first document, and sends that for all."""
+
+    cache: dict[str, bytes]
+
+    def serialised(self, document: Any) -> bytes:
+        return self.cache.setdefault("", super().serialised(document))
+
+
+class Untrue(Honest):
+    """Its JSON knows no fractions that are whole, and so writes 1 for 1.0."""
+
+    def serialised(self, document: Any) -> bytes:
+        return super().serialised(document).replace(b".0,", b",")
+
+
+class Truncating(Honest):
+    """Ends a download before its last byte, in good order."""
+
+    def chunk(self, item: bytes) -> None:
+        super().chunk(item if len(item) < 1000 or len(item) == PIECE else item[:-1])
+
+
+class Mixing(Honest):
+    """Sends the pieces of a download twice, and the rest not at all."""
+
+    def chunk(self, item: bytes) -> None:
+        self.first = getattr(self, "first", item) if len(item) == PIECE else item
+        super().chunk(self.first)
+
+
+class Lossy(Honest):
+    """Loses the last byte of a body that does not fit in one read."""
+
+    def performed(self, program: Program) -> Any:
+        self.body = self.body if len(self.body) < 65_536 else self.body[:-1]
+        return super().performed(program)
+
+
+class Texting(Honest):
+    """Takes every body for text."""
+
+    def performed(self, program: Program) -> Any:
+        self.body = self.body.decode(errors="replace").encode()
+        return super().performed(program)
+
+
+class Greedy(Honest):
+    """Takes a body of any length, or of none."""
+
+    def routed(self, path: str, query: str) -> Call:
+        return call(self.command, path, query, "1")
+
+
+class Methodless(Honest):
+    """Answers to every method."""
+
+    def routed(self, path: str, query: str) -> Call:
+        method = ENDPOINTS[path[1:]].method if path[1:] in ENDPOINTS else "GET"
+        return call(method, path, query, self.headers["content-length"] or "0")
+
+
+class Impatient(Honest):
+    """Says at once that there is no news, or that there is."""
+
+    def performed(self, program: Program) -> Any:
+        return push(program, BLOCKING | {Sleep: skip}) if self.path.startswith("/poll") else super().performed(program)  # type: ignore[operator]
+
+
+class Newsless(Honest):
+    """Holds a long poll until its time is out, whatever happens."""
+
+    def performed(self, program: Program) -> Any:
+        if "timeout_ms=2000" in self.path:
+            time.sleep(0.3)
+        return super().performed(program)
 
 
 class Server(ThreadingHTTPServer):
@@ -272,6 +355,16 @@ def test_an_honest_server_is_accepted(token: str) -> None:
         (Untyped, {"answers", "stream"}),
         (Nonsense, {"identity"}),
         (Breaking, {"answers", "work"}),
+        (CachedDocument, {"document"}),
+        (Untrue, {"document"}),
+        (Truncating, {"download"}),
+        (Mixing, {"answers", "download"}),
+        (Lossy, {"bodies"}),
+        (Texting, {"bodies"}),
+        (Greedy, {"invalid"}),
+        (Methodless, {"invalid"}),
+        (Impatient, {"held"}),
+        (Newsless, {"held"}),
     ],
 )
 def test_a_liar_is_refused_with_the_difference_shown(liar: type[Honest], caught: set[str], token: str) -> None:
@@ -293,7 +386,9 @@ def test_another_run_s_server_is_refused_and_asked_no_more(
     assert refusals(findings)
 
 
-@pytest.mark.parametrize(("slots", "caught"), [(4, {"concurrency", "slots"}), (12, {"slots"})])
+@pytest.mark.parametrize(
+    ("slots", "caught"), [(1, {"concurrency", "slots", "pool"}), (4, {"concurrency", "slots"}), (12, {"slots"})]
+)
 def test_more_slots_than_claimed_are_refused(slots: int, caught: set[str], token: str) -> None:
     claim = replace(CLAIM, budget=replace(CLAIM.budget, slots=slots))
     with running(Honest) as address:
@@ -313,29 +408,49 @@ def test_nobody_there_and_nobody_answering_are_findings(token: str, monkeypatch:
     assert failed(check(address, CLAIM, token, full=False)) == {"identity", "answers"}
 
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
-def test_every_variant_conforms(variant: Variant, tmp_path: Path) -> None:
-    with serve(variant, folder=tmp_path) as server:
-        began = time.monotonic()
-        findings = check(server.address, variant, server.token)
-        took_s = time.monotonic() - began
-        probes = []
-        for _ in range(3):
-            began = time.monotonic()
-            assert not failed(check(server.address, variant, server.token, full=False))
-            probes.append(time.monotonic() - began)
-        for path in ("/sleep?ms=-1", "/cpu?n=abc", "/sse?events=10**9"):
-            answer, _ = wire.fetch(server.address, path)
-            assert answer == expected("GET", *path.split("?"))
-            assert answer.status == 400
-        for path, status in (("/ws?x=1", 400), ("/ping", 405), ("/nope", 404)):
-            with pytest.raises(ConnectionError, match=f"status_code={status}"):
-                wire.Conversation(server.address, path)
-        log = server.log.read_text()
-    print(*(finding.sentence for finding in findings), f"{variant.name}: {took_s:.2f} s", sep="\n")
-    assert not failed(findings)
-    assert {finding.endpoint for finding in findings} >= set(ENDPOINTS)
-    assert {f.endpoint for f in findings if f.measured == "skipped"} == set(variant.holes)
-    assert took_s < 2 or any("attempt" in finding.measured for finding in findings)
-    assert min(probes) < 0.03
-    assert log == "", "a server that is well has nothing to say"
+@pytest.mark.parametrize(("real", "claimed"), [(3, 4), (5, 4), (1, 2), (2, 1), (16, 40)])
+def test_a_slot_too_few_or_too_many_is_refused(real: int, claimed: int, token: str) -> None:
+    """Which 2 x 4 parallel calls would not tell: 5 slots need two rounds for them, as 4 do."""
+    gate = threading.Semaphore(real)
+
+    class Gated(Honest):
+        def performed(self, program: Program) -> Any:
+            with gate:
+                return super().performed(program)
+
+    claim = replace(CLAIM, budget=replace(CLAIM.budget, slots=claimed))
+    with running(Gated) as address:
+        assert "slots" in failed(check(address, claim, token))
+        assert "slots" not in failed(check(address, replace(claim, budget=replace(claim.budget, slots=real)), token))
+
+
+def test_what_a_server_writes_for_a_document_is_taken_from_it_unless_it_is_wrong() -> None:
+    right = expected_body("json", "items=3")
+    for handler, wanted in ((Honest, Honest.serialised), (Untrue, None)):
+        with running(handler) as address:
+            got = written(address, "/json?items=3")
+        assert (got == right) == (wanted is None)
+        assert json.loads(got) == json.loads(right)
+    assert written(address, "/json?items=3") == right, "nobody is there any more"
+
+
+class Hanging(Honest):
+    """Says who it is, and nothing more."""
+
+    def reply(self, answer: Call) -> None:
+        if not self.path.startswith("/state"):
+            OVER.wait(30)
+        super().reply(answer)
+
+
+def test_a_server_that_hangs_is_given_up_soon(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "TIMEOUT_S", 0.1)
+    with running(Hanging) as address:
+        findings = check(address, CLAIM, token)
+    assert [finding.ok for finding in findings] == [True, False, False, False]
+    assert all("TimeoutError" in finding.sentence for finding in refusals(findings))
+
+
+def test_only_spelling_is_left_out_of_a_content_type() -> None:
+    assert wire.plain_type('Text/Plain;charset="UTF-8"') == wire.plain_type("text/plain; charset=utf-8")
+    assert wire.plain_type("text/plain") != wire.plain_type("text/plain; charset=utf-8")

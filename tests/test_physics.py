@@ -148,6 +148,10 @@ CASES = [
     # nothing
     case("nothing", OPEN, VOID, "none", "n/a: none of 1600 requests completed", **EMPTY, failed=1_600),
     case("nothing", OPEN, VOID, "none", "n/a: none of 0 requests completed", **EMPTY, offered=0, all_offered=0),
+    # 16 slots and streams of 10 s: those that end began before the window, and all that began in it have timed out
+    case("", OPEN, VALID, "slots", "16 slots ÷ 10,000 ms = 1.6/s; 100.0% of 1000 arrivals not answered",
+         completed=0, timed_out=1_000, offered=1_000, slots=16, wait_s=10.0, throughput_rps=1.6, service_min_s=10.0,
+         response={0.5: 20.0}, response_mean_s=20.0),
     case("", OPEN, VALID, "none", "nothing measured was at its limit",
          completed=1, failed=1_599, throughput_rps=0.1, response={}, lateness={}),
     # sums
@@ -218,6 +222,10 @@ CASES = [
     case("impossible", CLOSED, VOID, "client", "impossible: 700/s measured, but 64 users ÷ 100 ms = 640/s",
          throughput_rps=700, response_mean_s=0.0914),
     case("", CLOSED, VALID, "client", "64 users ÷ 100 ms = 640/s", throughput_rps=670, response_mean_s=0.1),
+    # a worker that died and came back
+    case("restarted", CLOSED, SUSPECT, "none", "one of its workers died and was restarted 1 time meanwhile",
+         restarts=1),
+    case("restarted", OPEN, SUSPECT, "none", "restarted 2 times meanwhile", restarts=2),
     # the generator's core
     case("generator_core", CLOSED, SUSPECT, "generator", "the generator's core was 91% busy", generator_cpu_cores=0.91),
     case("", CLOSED, VALID, "client", "64 users", generator_cpu_cores=0.9),
@@ -365,7 +373,8 @@ def recorded(arrivals: Arrivals = "constant", *, mix: tuple[Part, ...] | None = 
         some = {"offered": 103, "completed": 100, "failed": 1, "timed_out": 1, "unfinished": 1, "finished": 99}
         return Row.model_validate({"second": second, "row": name, "hist": hist} | some)
 
-    rows = [calls(name, second) for second in range(3) for name in ("sleep", "sleep:first")]
+    names = dict.fromkeys(["sleep", "sleep:first", *(part.row for part in scenario.mix)])
+    rows = [calls(name, second) for second in range(3) for name in names]
     rows += [Row.model_validate({"second": 1, "row": HUB, "hist": {"lag": packed(Histogram.of([2_000] * 99))}})]
     samples = [
         Sample.model_validate({"second": second, "who": who, "cpu_s": cpu_s} | more)
@@ -376,7 +385,9 @@ def recorded(arrivals: Arrivals = "constant", *, mix: tuple[Part, ...] | None = 
             ("machine", 0.8, {"steal_s": 0.04, "generator_cpu_s": 0.28, "stalled_s": second / 100}),
         )
     ]
-    end = End(outcome="complete", started_late=3, not_started=2, kernel={"ListenOverflows": 4, "RetransSegs": 9})
+    end = End(
+        outcome="complete", started_late=3, not_started=2, restarts=1, kernel={"ListenOverflows": 4, "RetransSegs": 9}
+    )
     head = Head(trial=trial, subject=subject, facts={}, started_at="x", server_cpus=(0, 1), generator_cpus=(2,))
     return Recording(head, tuple(rows), tuple(samples), end)
 
@@ -399,6 +410,7 @@ def test_evidence_holds_the_window_and_whole_calls_only() -> None:
     assert e.steal_cores == pytest.approx(0.04)
     assert e.intruders == pytest.approx(0.03)
     assert e.stalled_s == 0.02
+    assert e.restarts == 1
     assert e.shared_cpus is False
     assert (e.listen_overflows, e.outcome, e.counts_add_up) == (4, "complete", True)
     assert e.cpu_s_per_request == pytest.approx(0.5 / 99)
@@ -433,6 +445,86 @@ def test_the_pool_counts_only_where_the_mix_holds_connections() -> None:
     assert (e.pool_s, e.wait_s) == pytest.approx((0.01, 0.035))
     assert [ceiling.name for ceiling in ceilings(recorded(mix=half, db_connections=8))] == ["cpu", "pool"]
     assert evidence(recorded(db_connections=8)).pool is None
+
+
+MIX = (Part(endpoint="sse", weight=4, wait_s=10.0), Part(endpoint="sleep", weight=1, wait_s=0.05))
+
+
+def with_rows(whole: Recording, *rows: Row) -> Recording:
+    return Recording(whole.head, rows, whole.samples, whole.end)
+
+
+def test_of_a_mix_that_gets_through_in_part_the_part_that_did_counts() -> None:
+    """16 slots and streams of 10 s: 1.6 of them end in a second, and nobody behind them is answered in time."""
+    streams = [
+        Row.model_validate(
+            {"second": second, "row": "sse", "offered": 100, "completed": 1, "timed_out": 99, "finished": 8 * second}
+        )
+        for second in range(1, 3)
+    ]
+    probes = [Row(second=second, row="sleep", offered=25, timed_out=25) for second in range(1, 3)]
+    whole = with_rows(recorded(mix=MIX, slots=16), *streams, *probes)
+    assert evidence(whole).wait_s == 10.0
+    assert evidence(recorded(mix=MIX, slots=16)).wait_s == pytest.approx((10 + 0.05) / 2), "as many of each completed"
+    assert evidence(with_rows(recorded(mix=MIX))).wait_s == pytest.approx((4 * 10 + 0.05) / 5), "as declared"
+    assert ceilings(whole)[0].sentence == "16 slots ÷ 10,000 ms = 1.6/s"
+
+
+def test_each_endpoint_of_a_mix_is_held_against_its_own_wait() -> None:
+    hist = {"service": packed(Histogram.of([900_000] * 10))}
+    whole = recorded(mix=(Part(endpoint="sse", wait_s=0.9), Part(endpoint="ping")))
+    streams = Row.model_validate({"second": 1, "row": "sse", "offered": 10, "completed": 10, "hist": hist})
+    fast = {"service": packed(Histogram.of([800] * 10))}
+    probes = Row.model_validate({"second": 1, "row": "ping", "offered": 10, "completed": 10, "hist": fast})
+    assert "wait" not in broken(evidence(with_rows(whole, streams, probes)))
+    early = streams.model_copy(update={"hist": {"service": packed(Histogram.of([700_000] * 10))}})
+    e = evidence(with_rows(whole, early, probes))
+    said = [violation.sentence for law in LAWS if law.__name__ == "wait" and (violation := law(e))]
+    assert said == ["a reply came after 700 ms, before the declared wait of 900 ms"]
+
+
+# -- what classic mistakes claim -------------------------------------------------------------------------------------
+
+
+def test_a_slow_client_is_held_against_its_own_slowness_and_nobody_else_is() -> None:
+    slow = Part(endpoint="ping", slow_s=1.0)
+    e = evidence(recorded(mix=(Part(endpoint="ping", weight=9), slow), slots=4))
+    assert e.offered == 412, "a slow call is a whole call"
+    assert e.wait_s == 0, "it waits for itself: what the server holds meanwhile is not declared"
+    assert e.service_min_s == pytest.approx(0.054, rel=0.001)
+    assert e.declared_s == 1.0
+    right = replace(e, failed=0, timed_out=0, unfinished=0)
+    assert "wait" in broken(right), "nobody can answer a request that is not whole"
+    alone = evidence(recorded(mix=(slow,)))
+    assert alone.response.keys() == alone.lateness.keys() - {0.99}, "the generator is held against what there is"
+
+
+@pytest.mark.parametrize(
+    ("slots", "users", "rps", "says"),
+    [
+        (1, 8, 9.97, "1 slot ÷ 100 ms = 10/s"),  # a blocking call inside `async def`
+        (1, 64, 9.97, "1 slot ÷ 100 ms = 10/s"),
+        (40, 64, 394.0, "40 slots ÷ 100 ms = 400/s"),  # plain `def` in a pool of 40 threads
+        (16, 64, 158.0, "16 slots ÷ 100 ms = 160/s"),  # 1 × 16, 2 × 8 and 4 × 4 alike
+    ],
+)
+def test_a_mistake_is_limited_by_the_slots_that_it_leaves(slots: int, users: int, rps: float, says: str) -> None:
+    count = round(8 * rps)
+    e = replace(
+        CLOSED,
+        level=users,
+        slots=slots,
+        throughput_rps=rps,
+        response_mean_s=users / rps,
+        completed=count,
+        offered=count,
+    )
+    assert weigh(e) == (VALID, "slots", says)
+
+
+def test_as_many_users_as_slots_are_limited_by_themselves() -> None:
+    e = replace(CLOSED, level=8, slots=40, throughput_rps=79.5, response_mean_s=0.1005, completed=636, offered=636)
+    assert weigh(e) == (VALID, "client", "8 users ÷ 100 ms = 80/s")
 
 
 def test_a_lost_request_anywhere_is_seen() -> None:

@@ -9,7 +9,7 @@ import pytest
 from apps.endpoints import ENDPOINTS
 from harness import scenarios
 from harness.errors import UsageError
-from harness.scenarios import Work, load, nearest, parse, work
+from harness.scenarios import Work, load, names_of, nearest, parse, work
 
 GOOD = """
 question = "How many requests a second?"
@@ -29,10 +29,12 @@ def test_every_shipped_file_is_right(name: str) -> None:
         assert scenario.duration_s > scenario.warmup_s >= 1
 
 
-def test_there_is_one_file_an_endpoint_and_quick_holds_them_all() -> None:
-    assert scenarios.available().keys() == ENDPOINTS.keys() | {"quick"}
+def test_every_endpoint_is_asked_for_and_quick_asks_for_six() -> None:
+    asked = {part.endpoint for name in scenarios.available() for scenario in load([name]) for part in scenario.mix}
+    assert asked == ENDPOINTS.keys()
     quick = load(["quick"])
-    assert {part.endpoint for scenario in quick for part in scenario.mix} == ENDPOINTS.keys()
+    six = {"ping", "sleep", "db", "cpu", "sse", "ws"}
+    assert {part.endpoint for scenario in quick for part in scenario.mix} == six <= scenarios.available().keys()
     by_name = {scenario.name.removeprefix("quick/"): scenario for scenario in quick}
     assert by_name["sleep"].arrivals == by_name["db"].arrivals == "poisson"
     assert by_name["ping"].arrivals == by_name["cpu"].arrivals == "closed"
@@ -65,6 +67,13 @@ def test_top_level_keys_are_the_defaults_of_its_tables() -> None:
         ("cpu", "n=10", 0, 0),
         ("sse", "events=10&interval_ms=20", 0.18, 0),  # the last event is due at 9 × 20 ms
         ("sse", "events=1&interval_ms=20", 0, 0),
+        ("poll", "", 0.1, 0),  # the news come long before the time is out
+        ("poll", "timeout_ms=30&news_ms=500", 0.03, 0),
+        ("mix", "ms=7&n=5000", 0.007, 0),
+        ("echo", "", 0, 0),
+        ("stream", "kb=100", 0, 0),
+        ("file", "", 0, 0),
+        ("json", "items=3", 0, 0),
     ],
 )
 def test_declared_waits_come_from_the_endpoint(endpoint: str, query: str, wait_s: float, pool_s: float) -> None:
@@ -87,10 +96,15 @@ def test_a_sockets_wait_lies_between_its_echoes() -> None:
         (GOOD + "rates = [10]", ["arrivals = 'closed' needs users = [...] and no rates"]),
         (GOOD.replace('"sleep"', '"slep"'), ["mix:", "no endpoint 'slep'; did you mean sleep"]),
         (GOOD.replace('"sleep"', '"zzz"'), ["no endpoint 'zzz'; there are: ping, sleep, db, cpu, sse, ws"]),
+        (GOOD + 'variants = ["asgi", "thredas"]', ["variants: no variant 'thredas'; did you mean "]),
+        (GOOD + 'variants = "asgi"', ["variants:", "tuple"]),
+        (GOOD + 'variants = ["a b"]', ["variants[0]:", "pattern"]),
         (GOOD.replace("ms=100", "ms=-1"), ["mix: sleep?ms=-1: ms = '-1', allowed: a number from 0 to 60000"]),
         (GOOD.replace("ms=100", "s=1"), ["sleep?s=1: parameter = 's', allowed: ms"]),
         (GOOD.replace('query = "ms=100"', "wait_s = 0.1"), ["mix[0].wait_s: follows from the endpoint; leave it out"]),
         (GOOD.replace('query = "ms=100"', "pool_s = 0.1"), ["mix[0].pool_s: follows from the endpoint"]),
+        (GOOD.replace('"sleep", query = "ms=100"', '"sse", slow_s = 1'), ["mix: sse: slow_s is for a request"]),
+        (GOOD.replace('query = "ms=100"', "slow_s = 61"), ["mix[0].slow_s:", "less than or equal to 60"]),
         (GOOD.replace("[1, 8]", '["many"]'), ["users[0]:", "valid integer"]),
         (GOOD.replace("[1, 8]", "[0]"), ["users[0]:", "greater than or equal to 1"]),
         (OPEN.replace("[10]", "[nan]"), ["rates[0]:", "finite"]),
@@ -120,6 +134,20 @@ def test_what_is_wrong_is_said_with_file_key_and_what_is_allowed(text: str, said
     assert [words for words in said if words not in line] == [], line
 
 
+def test_a_part_has_its_endpoints_method_unless_it_says_otherwise() -> None:
+    text = GOOD.replace('endpoint = "sleep", query = "ms=100"', 'endpoint = "echo", body = "x"')
+    assert parse(text, "x", "x.toml")[0].mix[0].method == "POST"
+    assert parse(text.replace('"x"', '"x", method = "GET"'), "x", "x.toml")[0].mix[0].method == "GET"
+    assert parse(GOOD, "x", "x.toml")[0].mix[0].method == "GET"
+
+
+def test_variants_are_kept_as_they_were_written() -> None:
+    (said,) = parse(GOOD + 'variants = ["servers", "asgi"]', "x", "x.toml")
+    assert said.variants == ("servers", "asgi")
+    assert names_of(said.variants)[:2] == ("wsgi-sync", "wsgi-threads")
+    assert parse(GOOD, "x", "x.toml")[0].variants == ()
+
+
 def test_a_key_that_no_file_may_set_is_not_offered() -> None:
     with pytest.raises(UsageError) as refusal:
         parse(GOOD.replace('query = "ms=100"', "speed = 3"), "bad", "bad.toml")
@@ -129,7 +157,9 @@ def test_a_key_that_no_file_may_set_is_not_offered() -> None:
 def test_an_unknown_scenario_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no scenario 'quik'; did you mean quick"):
         load(["quik"])
-    with pytest.raises(UsageError, match="no scenario 'xyzzy'; there are: cpu, db, ping, quick, sleep, sse, ws"):
+    with pytest.raises(
+        UsageError, match="no scenario 'xyzzy'; there are: cpu, db, endpoints, frameworks, mistakes, mix, ping,"
+    ):
         load(["xyzzy"])
     with pytest.raises(UsageError, match="no scenario"):
         load([str(tmp_path / "missing.toml")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from click.testing import CliRunner
 
 from harness import certificate, cli, doctor, facts, selftest
 from harness.certificate import Certificate, Check
-from harness.proving import frozen_responses, quantile
+from harness.proving import frozen_responses, quantile, stalled
+from harness.recording import Sample
 from harness.selftest import Late, below, highest, least, near, same
 
 
@@ -124,6 +126,40 @@ def test_a_check_holds_or_says_what_to_do(check: Check, ok: bool) -> None:
     json.dumps(check.model_dump(mode="json"), allow_nan=False)
 
 
+@pytest.mark.parametrize(("waited_s", "found_s"), [(0.001, 0.07), (0.3, 0.03)])
+def test_a_second_in_which_others_held_the_cpu_proves_no_stall(waited_s: float, found_s: float) -> None:
+    samples = [
+        Sample.model_validate({"second": second, "who": who, "cpu_s": 0.5} | more)
+        for second, stalled_s, late in ((0, 0.03, 0.0), (1, 0.07, waited_s))
+        for who, more in (("machine", {"stalled_s": stalled_s}), ("generator", {"waited_s": late}))
+    ]
+    assert stalled(samples) == found_s
+    assert stalled([]) == 0
+
+
+class Still:
+    """A prover on a machine that stood still for so long."""
+
+    def __init__(self, stalled_s: float) -> None:
+        self._stalled_s = stalled_s
+
+    def take_stall(self) -> float:
+        return self._stalled_s
+
+
+@pytest.mark.parametrize(("stalled_s", "named"), [(0.0, False), (0.019, False), (0.072, True)])
+def test_a_stall_of_the_machine_is_named_where_time_was_checked(stalled_s: float, named: bool) -> None:
+    def part(_found: Any) -> Iterator[Check]:
+        """a part"""
+        yield below("late", 1, 80)
+        yield same("requests", 3, 2)
+
+    found = selftest.Found(Still(stalled_s), lambda _line: None)  # type: ignore[arg-type]
+    late, requests = selftest._twice(part, found, deadline=0.0)
+    assert ("stood still for up to 72 ms" in late.remedy) is named
+    assert requests.remedy == selftest.WRONG, "no stall changes a count"
+
+
 def test_what_fails_is_looked_at_once_more_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
 
@@ -132,10 +168,10 @@ def test_what_fails_is_looked_at_once_more_and_says_so(monkeypatch: pytest.Monke
         looks.append(1)
         yield below("x", 1, 2 if len(looks) == 1 else 1)
 
-    found = selftest.Found(prover=None, say=lambda _line: None)  # type: ignore[arg-type]
-    assert [(check.ok, check.tries) for check in selftest._twice(fails_first, found, again=True)] == [(True, 2)]
+    found = selftest.Found(Still(0.0), lambda _line: None)  # type: ignore[arg-type]
+    assert [(check.ok, check.tries) for check in selftest._twice(fails_first, found, deadline=math.inf)] == [(True, 2)]
     looks.clear()
-    assert [(check.ok, check.tries) for check in selftest._twice(fails_first, found, again=False)] == [(False, 1)]
+    assert [(check.ok, check.tries) for check in selftest._twice(fails_first, found, deadline=0.0)] == [(False, 1)]
 
 
 # -- the certificate -------------------------------------------------------------------------------------------------

@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.trial import Part, Scenario, Subject, Trial, derived_seed, plan
+from harness.trial import (
+    CONFORMANCE_S,
+    SERVER_S,
+    TRIAL_S,
+    Part,
+    Scenario,
+    Subject,
+    Trial,
+    derived_seed,
+    plan,
+    predicted_s,
+)
 
 QUESTION = "Which one is it, then?"
 
@@ -89,6 +100,24 @@ def test_holes_are_left_out_for_their_variant_alone() -> None:
     assert trials == whole, "a hole must not change what the others are asked"
 
 
+def test_each_scenario_is_asked_of_its_own_variants() -> None:
+    only = {"ping": ("asgi",), "ws": ("asgi", "wsgi-threads")}
+    trials = plan(VARIANTS, SCENARIOS, seed=1, only=only)
+    asked = {one.name: {trial.variant for trial in trials if trial.scenario == one} for one in SCENARIOS}
+    assert asked == {"ping": {"asgi"}, "ws": {"asgi", "wsgi-threads"}, "sleep": set(VARIANTS)}
+    kept = [one for one in plan(VARIANTS, SCENARIOS, seed=1) if one.variant in only.get(one.scenario.name, VARIANTS)]
+    assert trials == kept, "who is not asked must not change what the others are asked"
+
+
+def test_a_prediction_counts_loads_waits_servers_and_conformance() -> None:
+    waits = scenario("sleep", users=(4,), repeats=2, mix=(Part(endpoint="sleep", wait_s=2), Part(endpoint="ping")))
+    each = waits.duration_s + TRIAL_S + 2
+    assert predicted_s(plan(VARIANTS, [waits], seed=1)) == pytest.approx(4 * 2 * (each + SERVER_S) + 4 * CONFORMANCE_S)
+    assert predicted_s([]) == 0
+    alone = plan(VARIANTS, [waits.model_copy(update={"fresh_server": True})], seed=1)
+    assert predicted_s(alone) == pytest.approx(len(alone) * (each + SERVER_S) + 4 * CONFORMANCE_S)
+
+
 def test_repeats_override_each_scenarios_own() -> None:
     two = (scenario("few", users=(1,), repeats=1), scenario("many", users=(1,), repeats=4))
     own = Counter(trial.scenario.name for trial in plan(["asgi"], two, seed=1))
@@ -101,6 +130,9 @@ def test_repeats_override_each_scenarios_own() -> None:
 def test_the_lens_is_carried() -> None:
     assert {trial.lens for trial in plan(VARIANTS, SCENARIOS, seed=1, lens="as-configured")} == {"as-configured"}
     assert {trial.lens for trial in plan(VARIANTS, SCENARIOS, seed=1)} == {"equal-cpu"}
+    for lens in ("equal-slots", "equal-slots=0", "equal-cpu=3", "best"):
+        with pytest.raises(ValidationError, match="lens"):
+            plan(VARIANTS, SCENARIOS, seed=1, lens=lens)
 
 
 def test_keys_are_unique_and_stay_in_their_folder() -> None:

@@ -19,7 +19,7 @@ from gevent.fileobject import FileObject
 from gevent.queue import Queue
 from locust.env import Environment
 
-from harness.errors import GatebenchError
+from harness.errors import GatebenchError, UsageError
 from harness.load.client import now
 from harness.load.master import Master
 from harness.load.order import STOP, Fleet, Order, Progress
@@ -71,7 +71,7 @@ def main() -> None:
                 stop.get()
             master.perform(order, stop) if master else perform_alone(order, stop)
     except GatebenchError as error:
-        say(Progress(state="failed", reason=str(error)))
+        say(Progress(state="failed", reason=str(error), refused=isinstance(error, UsageError)))
         _end(master, 1)
     except Exception:  # said up the pipe: the harness decides
         say(Progress(state="failed", reason=traceback.format_exc()[-3000:]))

@@ -12,16 +12,27 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterable
-from socket import AF_INET, AF_INET6, IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_INFO, TCP_NODELAY
+from collections.abc import Callable
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    SO_ERROR,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_INFO,
+    TCP_NODELAY,
+)
 from typing import Any
 
 import gevent
 from gevent.monkey import get_original
 
+from harness.load.call import Call
 from harness.load.http import ProtocolError, Response, parse_head
 
-_socket = get_original("socket", "socket")  # Locust has patched the module: this is the plain one
+_socket = get_original("socket", "SocketType")  # Locust has patched the module: this is the plain one, and in C
 _READ, _WRITE = 1, 2
 _CHUNK = 65_536
 _REMEMBERED = 4096  # a reply up to this size is remembered as right
@@ -29,56 +40,6 @@ _TCP_CLOSE = 7  # the state of a socket whose peer has said that it knows it no 
 
 Address = tuple[str, int]
 now = time.monotonic
-
-
-class Call:
-    """One prepared request, shared by all who send it. expected: the exact body of a right answer, None = any.
-
-    bodiless: it is a HEAD. keep: whether the connection may be used again. known: the last reply that was found right;
-    one that is the same byte for byte need not be read again.
-    """
-
-    __slots__ = ("bodiless", "expected", "keep", "known", "request")
-
-    def __init__(self, request: bytes, expected: bytes | None, *, bodiless: bool = False, keep: bool = True) -> None:
-        self.request = request
-        self.expected = expected
-        self.bodiless = bodiless
-        self.keep = keep
-        self.known: bytes | None = None
-
-    def judge(self, status: int, body: bytes | bytearray, size: int) -> str:
-        """'' for a right answer, else the kind of error. body: at least as much of it as is expected."""
-        if self.expected is None:
-            return "" if 200 <= status < 300 or status == 304 else f"status {status}"
-        if status != 200:
-            return f"status {status}"
-        return "" if size == len(self.expected) and body == self.expected else "wrong body"
-
-
-def prepared(
-    host: str,
-    target: str,
-    expected: bytes | None = None,
-    *,
-    method: str = "GET",
-    headers: Iterable[str] = (),
-    body: bytes = b"",
-    keep: bool = True,
-) -> Call:
-    """A request's bytes, made once. target: path and query. headers: lines; they replace our own of the same name."""
-    own = {"host": f"Host: {host}", "user-agent": "User-Agent: gatebench", "accept": "Accept: */*"}
-    given = [line.strip() for line in headers]
-    for line in given:
-        own.pop(line.partition(":")[0].lower(), None)
-    lines = [f"{method} {target} HTTP/1.1", *own.values(), *given]
-    if body or method in ("POST", "PUT", "PATCH"):
-        lines.append(f"Content-Length: {len(body)}")
-    if not keep:
-        lines.append("Connection: close")
-    head = "\r\n".join([*lines, "", ""]).encode("ascii")
-    bodiless = method == "HEAD"
-    return Call(head + body, b"" if bodiless and expected is not None else expected, bodiless=bodiless, keep=keep)
 
 
 class Connection:
@@ -154,10 +115,10 @@ class Connection:
 
     def _connect(self) -> None:
         try:
-            self._sock = _socket(AF_INET6 if ":" in self._address[0] else AF_INET)
-            self._sock.setblocking(False)
-            self._sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # small writes must not wait for an ACK
-            code = self._sock.connect_ex(self._address)
+            family = AF_INET6 if ":" in self._address[0] else AF_INET
+            self._sock = sock = _socket(family, SOCK_STREAM | SOCK_NONBLOCK)
+            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # small writes must not wait for an ACK
+            code = sock.connect_ex(self._address)
         except OSError as error:
             self._loop.run_callback(self._refused, self._call, kind_of(error))
             return
@@ -165,8 +126,19 @@ class Connection:
         if code not in (0, errno.EINPROGRESS):
             self._loop.run_callback(self._refused, self._call, kind_of(OSError(code, "")))
             return
-        self._writer = self._loop.io(self._sock.fileno(), _WRITE)
-        self._writer.start(self._connected)
+        assert self._call is not None
+        request = self._call.request
+        try:
+            sent = sock.send(request)  # through loopback the handshake is over by now: a wake-up less for each
+        except BlockingIOError:
+            self._writer = self._loop.io(sock.fileno(), _WRITE)
+            self._writer.start(self._connected)
+        except OSError as error:
+            self._loop.run_callback(self._refused, self._call, kind_of(error))
+        else:
+            self._listen()
+            if sent < len(request):
+                self._send_later(request[sent:])
 
     def _connected(self) -> None:
         code = self._sock.getsockopt(SOL_SOCKET, SO_ERROR)
@@ -174,10 +146,13 @@ class Connection:
             self._fail(kind_of(OSError(code, "")))
             return
         self._writer.stop()
-        self._reader = self._loop.io(self._sock.fileno(), _READ)
-        self._reader.start(self._readable)
+        self._listen()
         assert self._call is not None
         self._send(self._call.request)
+
+    def _listen(self) -> None:
+        self._reader = self._loop.io(self._sock.fileno(), _READ)
+        self._reader.start(self._readable)
 
     def _send(self, data: bytes) -> None:
         try:
@@ -189,12 +164,17 @@ class Connection:
                 self._broken(kind_of(error), stale=not self._fresh)
             return  # else it refuses the rest of a request that it has begun to read: its reply says why
         if sent < len(data):
-            self._unsent = data[sent:]
-            self._writer.start(self._writable)
-            if self._response is None:
-                self._response = self._expecting()  # a reply to half a request must not go the fast way
+            self._send_later(data[sent:])
         else:
             self._unsent = b""
+
+    def _send_later(self, rest: bytes) -> None:
+        self._unsent = rest
+        if self._writer is None:
+            self._writer = self._loop.io(self._sock.fileno(), _WRITE)
+        self._writer.start(self._writable)
+        if self._response is None:
+            self._response = self._expecting()  # a reply to half a request must not go the fast way
 
     def _writable(self) -> None:
         self._writer.stop()

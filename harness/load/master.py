@@ -23,7 +23,7 @@ from locust.env import Environment
 from locust.rpc import Message
 from pydantic import ValidationError
 
-from harness.errors import EnvironmentFault
+from harness.errors import EnvironmentFault, UsageError
 from harness.load import fleet as words
 from harness.load.carrier import MASTER_TAKES, harden, restrict
 from harness.load.client import now
@@ -53,6 +53,7 @@ class Master:
         self._sink: IO[str] | None = None
         self._completed = 0
         self._failure = ""
+        self._refused = False  # the failure is the user's to mend
         self._sent = 0.0
         try:
             self._runner = Environment(user_classes=[]).create_master_runner(fleet.bind, fleet.port)
@@ -85,7 +86,8 @@ class Master:
         within_s = self._fleet.processes + (JOIN_S if elsewhere > 0 else LOCAL_S)
         self._until(lambda: len(self._members) >= wanted or any(child.poll() for child in self._children), within_s)
         if len(self._members) < wanted:
-            raise EnvironmentFault(f"only {len(self._members)} of {wanted} load workers joined; {self._failure}")
+            why = f": {self._failure}" if self._failure else ""
+            raise EnvironmentFault(f"only {len(self._members)} of {wanted} load workers joined{why}")
 
     def _started(self, number: int) -> subprocess.Popen[bytes]:
         """A worker of this machine. It is in our process group, so whoever ends us ends it; and ends with our pipe."""
@@ -166,6 +168,7 @@ class Master:
                 member.last = report.progress
             case "failed":
                 member.last, self._failure = report.progress, report.progress.reason
+                self._refused = report.progress.refused
 
     # -- a Trial -----------------------------------------------------------------------------------------------------
 
@@ -187,7 +190,7 @@ class Master:
         shares = words.shares(order, len(self._members))
         # our own first: their order does not change from one Trial to the next
         ranked = sorted(self._members.values(), key=lambda member: (member.process is None, member.id))
-        self._trial, self._completed, self._failure = secrets.token_hex(8), 0, ""
+        self._trial, self._completed, self._failure, self._refused = secrets.token_hex(8), 0, "", False
         crew = ranked[: len(shares)]
         for member, share in zip(crew, shares, strict=True):
             member.ordered(share)
@@ -243,7 +246,7 @@ class Master:
 
     def _raise_failure(self) -> None:
         if self._failure:
-            raise EnvironmentFault(f"a load worker: {self._failure}")
+            raise (UsageError if self._refused else EnvironmentFault)(f"a load worker: {self._failure}")
 
     def _until(self, reached: Callable[[], object], within_s: float) -> bool:
         deadline = now() + within_s

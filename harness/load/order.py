@@ -75,6 +75,7 @@ class Progress(Data):
     loaded_s: float = 0.0
     origin: float = 0.0  # when the first arrival is due, on the monotonic clock that all processes share
     reason: str = ""
+    refused: bool = False  # failed because the load may not be made as it was asked: the reason says what to change
     stalled_s: float = 0.0  # the longest that the hub of a process of the generator did not wake
     notes: tuple[str, ...] = ()  # for the Recording
     spoilt: str = ""  # why the load was not the one that was asked for, in words: the Trial is VOID

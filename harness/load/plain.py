@@ -18,14 +18,15 @@ from locust.stats import StatsEntry, StatsError, bucket_response_time
 
 from harness.histogram import Histogram
 from harness.load.client import now
+from harness.load.closed_flow import ClosedFlow
 from harness.load.order import Order
 from harness.load.recorder import Recorder
-from harness.load.users import ClosedFlow, Stage
+from harness.load.stage import Stage
 from harness.recording import HUB, Row
 from harness.targets import parse
 from harness.trial import Part, Scenario
 
-SWEEP_S, FEED_TICKS = 0.1, 5  # Locust writes its CSV once a second: feed it more often than that
+SWEEP_S, FEED_TICKS = 0.02, 25  # Locust writes its CSV once a second: feed it more often than that
 
 
 class PlainUser(User):  # type: ignore[misc]  # Locust ships no types
@@ -79,34 +80,34 @@ def _feed_until_stopped(environment: Environment, stage: Stage, users: type[Plai
             gevent.sleep(SWEEP_S)
             stage.expire()
             if tick % FEED_TICKS == 0:
-                add_rows(environment, stage.recorder)
+                add_rows(environment, stage.recorder, users.part.method)
 
     def stopped(**_: object) -> None:
         beating.kill()
         environment.events.test_stop.remove_listener(stopped)
-        add_rows(environment, stage.recorder)
+        add_rows(environment, stage.recorder, users.part.method)
         users.stage = None
 
     beating = gevent.spawn(beat)
     environment.events.test_stop.add_listener(stopped)
 
 
-def add_rows(environment: Environment, recorder: Recorder) -> None:
+def add_rows(environment: Environment, recorder: Recorder, method: str = "GET") -> None:
     """Adds what the last second came to to Locust's statistics: an entry an endpoint, the total, errors by kind."""
     for row in map(Row.model_validate, recorder.close()):
         if row.row == HUB or not row.completed + row.failed + row.timed_out:
             continue
-        entry = _entry(environment, row)
-        environment.stats.get(row.row, "GET").extend(entry)
+        entry = _entry(environment, row, method)
+        environment.stats.get(row.row, method).extend(entry)
         environment.stats.total.extend(entry)
     for kind, count in recorder.errors.items():
-        key = StatsError.create_key("GET", "", kind)
-        environment.stats.errors.setdefault(key, StatsError("GET", "", kind)).occurrences += count
+        key = StatsError.create_key(method, "", kind)
+        environment.stats.errors.setdefault(key, StatsError(method, "", kind)).occurrences += count
     recorder.errors.clear()
 
 
-def _entry(environment: Environment, row: Row) -> StatsEntry:
-    entry = StatsEntry(environment.stats, row.row, "GET")
+def _entry(environment: Environment, row: Row, method: str) -> StatsEntry:
+    entry = StatsEntry(environment.stats, row.row, method)
     histogram = row.histogram("service") or Histogram.of([])
     second = int(time.time())
     entry.num_requests = row.completed + row.failed + row.timed_out

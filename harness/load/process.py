@@ -102,8 +102,12 @@ class Generator:
         ready = self.progress(START_S + self._fleet.processes + (JOIN_S if self._fleet.workers else 0))
         if ready is None or ready.state != "ready":
             self.close()
-            reason = ready.reason if ready is not None and len(ready.reason.splitlines()) == 1 else ""
-            raise EnvironmentFault(reason or "the load process did not start; what it printed stands above")
+            lines = ready.reason.splitlines() if ready is not None else []
+            if len(lines) == 1:
+                raise EnvironmentFault(lines[0])
+            raise EnvironmentFault(
+                f"the load process did not start: {lines[-1] if lines else 'it said nothing in time'}"
+            )
 
     def send(self, order: Order) -> None:
         self._tell(order.model_dump_json() + "\n")

@@ -21,7 +21,8 @@ from harness.histogram import BUCKETS, Histogram, Ints, bucket_of
 from harness.recording import HUB, packed
 
 SLICE = 2048  # samples folded at a time: about 0.1-0.3 ms
-TIMEOUT, UNFINISHED = "timeout", "unfinished"  # the two kinds that have an age instead of an end
+TIMEOUT, NO_CONNECTION, UNFINISHED = "timeout", "no free connection", "unfinished"
+OVERDUE = {TIMEOUT: "timed_out", NO_CONNECTION: "timed_out", UNFINISHED: "unfinished"}  # have an age instead of an end
 INTERRUPTED = "interrupted"  # somebody asked for the end: what was not yet drawn of the schedule was never offered
 LATE_S = 0.050  # PROOFS T5: taken up this late is the generator's fault
 
@@ -34,9 +35,10 @@ class Track:
 
     def __init__(self, name: str, recorder: Recorder) -> None:
         self.name = name
-        self._whole = ":" not in name  # not a part of a stream or socket
+        self._whole = ":" not in name or name.endswith(":slow")  # not a part of a stream or socket
         self._recorder = recorder
         self._moments = array("d")
+        self._ages = array("d")  # the same of calls that are overdue
         self.offer = (offers := array("d")).append  # of the intended moment; the hot path calls it unbound
         self._offers = offers
         self.counts: dict[int, Counter[str]] = defaultdict(Counter)
@@ -49,22 +51,32 @@ class Track:
         """The outcome of one call: '' is a right answer, anything else the kind of its error."""
         if not kind:
             self.completed(intended, taken, attempted, ended)
-        elif kind in (TIMEOUT, UNFINISHED):
-            self._overdue("timed_out" if kind == TIMEOUT else "unfinished", intended, taken, attempted, ended)
+        elif kind in OVERDUE:
+            self._overdue(kind, intended, taken, attempted, ended)
         else:
             self._recorder.started_late += self._whole and taken - intended > LATE_S
             self.failed(intended, kind)
 
-    def settle_all(self, kind: str, intended: NDArray[np.float64], ended: float) -> None:
-        """The same outcome for many calls that were never taken up, as of `ended`, or when they would have been due."""
+    def settle_all(
+        self, kind: str, intended: NDArray[np.float64], ended: float, taken: NDArray[np.float64] | None = None
+    ) -> None:
+        """The same outcome for many calls of an open load that were never sent, as of `ended`, or when they were due.
+
+        taken: when they were taken up, None = never. No service is recorded of what nobody was asked to serve.
+        """
+        if not len(intended):
+            return
         given_up = np.maximum(intended, ended)
-        if kind in (TIMEOUT, UNFINISHED):
-            self._count("timed_out" if kind == TIMEOUT else "unfinished", intended)
-            self._fold_moments(np.column_stack([intended, given_up, given_up, given_up]))
+        ticks = self._ticks(np.column_stack([intended, given_up if taken is None else taken, given_up]))
+        lateness, blocked = np.diff(ticks).T
+        self._notice(lateness)
+        if kind in OVERDUE:
+            self._count(OVERDUE[kind], intended)
+            kinds = {"lateness": lateness, "response": ticks[:, 2] - ticks[:, 0]}
+            self.add(ticks[:, 0], kinds if taken is None else kinds | {"blocked": blocked})
         else:
-            self._recorder.started_late += int(self._whole and (given_up - intended > LATE_S).sum())
             self._count("failed", intended)
-        if kind != UNFINISHED and len(intended):
+        if kind != UNFINISHED:
             self._recorder.errors[kind] += len(intended)
 
     def failed(self, intended: float, kind: str) -> None:
@@ -72,22 +84,23 @@ class Track:
         self.counts[self._recorder.second(intended)]["failed"] += 1
         self._recorder.errors[kind] += 1
 
-    def _overdue(self, outcome: str, intended: float, taken: float, attempted: float, now: float) -> None:
+    def _overdue(self, kind: str, intended: float, taken: float, attempted: float, now: float) -> None:
         """Enters the percentiles with its age, which is less than the truth."""
-        self.counts[self._recorder.second(intended)][outcome] += 1
-        if outcome == "timed_out":
-            self._recorder.errors[TIMEOUT] += 1
-        self._fold_moments(np.array([[intended, taken, attempted, now]]))
+        self.counts[self._recorder.second(intended)][OVERDUE[kind]] += 1
+        if kind != UNFINISHED:
+            self._recorder.errors[kind] += 1
+        self._ages.frombytes(_PACKED(intended, taken, attempted, now))
 
     def fold(self, *, whole: bool) -> None:
         """Moves samples into histograms: at most a slice, or all of them."""
-        limit = len(self._moments) if whole else min(len(self._moments), 4 * SLICE)
-        if limit:
-            moments = np.frombuffer(self._moments[:limit]).reshape(-1, 4)
-            del self._moments[:limit]
+        limit = None if whole else 4 * SLICE
+        if self._moments:
+            moments = _cut(self._moments, limit)
             self._count("completed", moments[:, 0])
             self._count("finished", moments[:, 3])
             self._fold_moments(moments)
+        if self._ages:
+            self._fold_moments(_cut(self._ages, limit))
         if self._offers and (whole or len(self._offers) >= SLICE):
             self._count("offered", np.frombuffer(self._offers[:]))
             del self._offers[:]
@@ -108,12 +121,16 @@ class Track:
         # whole µs first, then differences: lateness + blocked + service is the response exactly
         ticks = self._ticks(moments)
         lateness, blocked, service = np.maximum(ticks[:, 1:] - ticks[:, :-1], 0).T
-        if self._whole:
-            self._recorder.started_late += int((lateness > LATE_S * 1e6).sum())
+        self._notice(lateness)
         kinds = {"service": service}
         if not self._recorder.closed:
             kinds |= {"lateness": lateness, "blocked": blocked, "response": ticks[:, 3] - ticks[:, 0]}
         self.add(ticks[:, 0], kinds)
+
+    def _notice(self, lateness: Ints) -> None:
+        """Counts the whole calls that were taken up so late (µs) that it is the generator's fault."""
+        if self._whole:
+            self._recorder.started_late += int((lateness > LATE_S * 1e6).sum())
 
     def add(self, ticks: Ints, kinds: dict[str, Ints]) -> None:
         """Counts values (µs) of each kind into the histograms of the seconds of their ticks (µs since the origin)."""
@@ -137,6 +154,13 @@ class Track:
         return rows
 
 
+def _cut(kept: array[float], limit: int | None) -> NDArray[np.float64]:
+    """Takes the first moments out, a row a call."""
+    moments = np.frombuffer(kept[:limit]).reshape(-1, 4)
+    del kept[:limit]
+    return moments
+
+
 def _by_second(ticks: Ints) -> Iterator[tuple[int, slice | NDArray[np.bool_]]]:
     """Each second in which there are some, and which they are. What is before the origin belongs to the first."""
     if not len(ticks):
@@ -152,7 +176,7 @@ def _by_second(ticks: Ints) -> Iterator[tuple[int, slice | NDArray[np.bool_]]]:
 
 
 def _sparse(counts: Ints) -> tuple[Ints, Ints]:
-    buckets = np.flatnonzero(counts)
+    buckets = np.flatnonzero(counts != 0)  # of truth values it is found four times as fast as of numbers
     return buckets, counts[buckets]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -160,6 +160,21 @@ ARRIVALS: dict[str, Callable[..., Iterator[Times]]] = {
     "steps": steps,
     "burst": burst,
 }
+
+
+def shape_of(words: Iterable[str]) -> dict[str, float | tuple[float, ...]]:
+    """A shape as a command line says it: `key=1`, `key=0,0.5,1` (a list; of one: `key=1,`). Raises ValueError."""
+    shape: dict[str, float | tuple[float, ...]] = {}
+    for word in words:
+        key, _, text = word.partition("=")
+        try:
+            numbers = tuple(float(number) for number in text.removesuffix(",").split(","))
+        except ValueError:
+            raise ValueError(f"{word!r:.80}: write it as key=1 or key=0,0.5,1") from None
+        if key in shape:
+            raise ValueError(f"{key!r:.80} is given twice; a list is key=0,0.5,1")
+        shape[key] = numbers if "," in text else numbers[0]
+    return shape
 
 
 def check(pattern: str, shape: Mapping[str, Any]) -> None:

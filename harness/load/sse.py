@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import parse_qs
 
-from harness.load.client import Address, prepared
+from harness.load.call import prepared
+from harness.load.client import Address
 from harness.load.conversation import Broken, Due, dial, kind, now, settled
 from harness.load.events import Event, EventParser
 from harness.load.http import Response

@@ -43,6 +43,11 @@ class Alarm:
         self._spec.ns = int((moment_s - seconds) * 1e9) + 1  # never early, and never 0 s 0 ns, which would disarm it
         _LIBC.timerfd_settime(self._fd, _ABSOLUTE, self._reference, None)
 
+    def clear(self) -> None:
+        """Rings no more until it is set: one that has rung would ring on, as its descriptor is never read."""
+        self._spec.s = self._spec.ns = 0
+        _LIBC.timerfd_settime(self._fd, _ABSOLUTE, self._reference, None)
+
     def close(self) -> None:
         self._watcher.stop()
         self._watcher.close()

@@ -94,7 +94,8 @@ class Worker:
                 self._perform(ask)
             except Exception as error:  # told to the master, which tells the harness
                 reason = str(error) if isinstance(error, GatebenchError) else traceback.format_exc()[-3000:]
-                self._tell(Report(trial=ask.trial, progress=Progress(state="failed", reason=reason)))
+                failed = Progress(state="failed", reason=reason, refused=isinstance(error, UsageError))
+                self._tell(Report(trial=ask.trial, progress=failed))
 
     def _perform(self, ask: Ask) -> None:
         self._allow(ask.order)

@@ -15,10 +15,13 @@ from typing import NamedTuple
 from harness.physics import SERVED, SUSPECT, VOID, evidence, served
 from harness.recording import Run
 from harness.report.words import (
+    MOST_NAMED,
     TIMES,
     facets,
+    few,
     interval,
     is_primary,
+    listed,
     load,
     lost,
     number,
@@ -76,8 +79,8 @@ def answers(run: Run, summaries: Iterable[Summary]) -> list[Answer]:
             load=load(rows[0]),
             endpoint=rows[0].endpoint,
             question=scenarios[rows[0].scenario].question,
-            sentence=sentence(rows, _pace(scenarios[rows[0].scenario], rows[0].level), kept_up),
-            parts=tuple(_part(part) for part in parts_of(rows[0])),
+            sentence=sentence(rows, pace_of(scenarios[rows[0].scenario], rows[0].level), kept_up),
+            parts=(*(_part(part) for part in parts_of(rows[0])), *_held(rows, parts_of(rows[0]))),
             limited=_limited(rows),
             limits=tuple(f"{row.variant}, {row.limited_by}: {row.reason}" for row in rows if row.verdict != VOID),
             left_out=tuple(chain(_voided(rows), _holes(run, rows))),
@@ -87,7 +90,7 @@ def answers(run: Run, summaries: Iterable[Summary]) -> list[Answer]:
     ]
 
 
-def _pace(scenario: Scenario, level: float) -> float | None:
+def pace_of(scenario: Scenario, level: float) -> float | None:
     """The throughput at which closed users only wait the declared wait; None where there is no such thing."""
     alone = scenario.arrivals == "closed" and len(scenario.mix) == 1
     return level / scenario.wait_s if alone and scenario.wait_s else None
@@ -99,7 +102,7 @@ def _limited(rows: Sequence[Summary]) -> str:
     for row in rows:
         if row.verdict != VOID:
             held.setdefault(row.limited_by, []).append(row.variant)
-    return f"Limited by: {'; '.join(f'{limit} ({_listed(names)})' for limit, names in held.items())}." if held else ""
+    return f"Limited by: {'; '.join(f'{limit} ({listed(names)})' for limit, names in held.items())}." if held else ""
 
 
 def _voided(rows: Sequence[Summary]) -> list[str]:
@@ -141,7 +144,8 @@ def sentence(rows: Sequence[Summary], pace: float | None = None, kept_up: KeptUp
 def _reservations(rows: Sequence[Summary]) -> list[str]:
     suspects = [row.variant for row in rows if row.verdict == SUSPECT]
     losses = [f"{row.variant} {number(lost(row))} of {number(row.offered)}" for row in rows if lost(row)]
-    return [f"SUSPECT: {_listed(suspects)}."] * bool(suspects) + [f"Not completed: {'; '.join(losses)}."] * bool(losses)
+    lost_by = f"Not completed: {'; '.join(few(losses))}."
+    return [f"SUSPECT: {listed(suspects)}."] * bool(suspects) + [lost_by] * bool(losses)
 
 
 class Scored(NamedTuple):
@@ -155,7 +159,8 @@ class Scored(NamedTuple):
     paced: bool = False
 
 
-def _closed(rows: Sequence[Summary], pace: float | None) -> str:
+def contestants(rows: Iterable[Summary], pace: float | None) -> list[Scored]:
+    """Those of a closed load that have an interval, by their throughputs, the highest first."""
     scored = [
         Scored(row, rps, low, high, throughput(row), bool(pace and rps >= PACED * pace))
         for row in rows
@@ -163,17 +168,21 @@ def _closed(rows: Sequence[Summary], pace: float | None) -> str:
         and (low := row.throughput_low_rps) is not None
         and (high := row.throughput_high_rps) is not None
     ]
+    return sorted(scored, key=lambda one: -one.centre)
+
+
+def _closed(rows: Sequence[Summary], pace: float | None) -> str:
+    scored = contestants(rows, pace)
     if not scored:
-        return f"{NO_CLAIM} Seen: {'; '.join(f'{row.variant} {number(row.throughput_rps)}/s' for row in rows)}."
-    told = _compared(sorted(scored, key=lambda one: -one.centre), "completes the most", lower_wins=False)
-    return told + _unclaimed(rows, scored)
+        return f"{NO_CLAIM} Seen: {'; '.join(few([f'{row.variant} {number(row.throughput_rps)}/s' for row in rows]))}."
+    return _compared(scored, "completes the most", lower_wins=False) + _unclaimed(rows, scored)
 
 
 def _open(rows: Sequence[Summary], kept_up: KeptUp) -> str:
     keeping = [row for row in rows if kept_up(row)]
     short = [row for row in rows if row not in keeping]
     behind = [f"{row.variant} {throughput(row)} ({row.limited_by})" for row in short]
-    failed = f" Did not serve all of it: {'; '.join(behind)}." if short else ""
+    failed = f" Did not serve all of it: {'; '.join(few(behind))}." if short else ""
     offered = f"the {rate(rows[0].level)}/s offered"
     if all(row.repeats < 2 for row in rows):
         seen = _seen(keeping) or "none served all of it"
@@ -181,7 +190,8 @@ def _open(rows: Sequence[Summary], kept_up: KeptUp) -> str:
     if not keeping:
         return f"None served all of {offered}.{failed}"
     scored = _by_p99(keeping)
-    who = "All" if not short else _listed([row.variant for row in keeping])
+    names = [row.variant for row in keeping]
+    who = "All" if not short else f"{len(names)} of {len(rows)}" if len(names) > MOST_NAMED else listed(names)
     told = _fastest(keeping, scored) if scored else "Too few samples to compare a p99."
     return f"{who} served {offered}. {told}{failed}"
 
@@ -199,9 +209,19 @@ def _part(rows: Sequence[Summary]) -> str:
     return f"{rows[0].endpoint}: {told}"
 
 
+def _held(rows: Sequence[Summary], parts: Sequence[Sequence[Summary]]) -> list[str]:
+    """What streams and sockets took of each server at the most, where there are any."""
+    known = [row for row in rows if parts and row.verdict != VOID and row.rss_mb is not None]
+    taken = [
+        f"{row.variant} {number(row.rss_mb)} MB and {number(row.threads)} thread{'s' * (row.threads != 1)}"
+        for row in known
+    ]
+    return [f"Held in: {'; '.join(few(taken))}."] * bool(taken)
+
+
 def _seen(rows: Sequence[Summary]) -> str:
     unit = {row.variant: "" if row.p99_ms is None else " ms" for row in rows}
-    return "; ".join(f"{row.variant} p99 {quantile(row.p99_ms, 0.99, row.n)}{unit[row.variant]}" for row in rows)
+    return "; ".join(few([f"{row.variant} p99 {quantile(row.p99_ms, 0.99, row.n)}{unit[row.variant]}" for row in rows]))
 
 
 def _by_p99(rows: Sequence[Summary]) -> list[Scored]:
@@ -243,7 +263,7 @@ def served_all(row: Summary) -> bool:
 def _unclaimed(rows: Sequence[Summary], scored: Sequence[Scored]) -> str:
     named = {one.row.variant for one in scored}
     silent = [row.variant for row in rows if row.variant not in named]
-    return f" No claim for {_listed(silent)}: too few repeats or samples." if silent else ""
+    return f" No claim for {listed(silent)}: too few repeats or samples." if silent else ""
 
 
 def _compared(scored: Sequence[Scored], does: str, *, lower_wins: bool) -> str:
@@ -251,21 +271,22 @@ def _compared(scored: Sequence[Scored], does: str, *, lower_wins: bool) -> str:
     best, *others = scored
     if not others:
         return f"{best.row.variant}: {best.text}; nothing to compare it with."
-    level = [other for other in others if _alike(best, other)]
+    level = [other for other in others if alike(best, other)]
     behind = [
         f"{other.row.variant} {ratio(best, other, lower_wins=lower_wins)}" for other in others if other not in level
     ]
     if level:
-        names = _listed([one.row.variant for one in (best, *level)])
-        values = "; ".join(f"{one.row.variant} {one.text}" for one in (best, *level))
+        names = listed([one.row.variant for one in (best, *level)])
+        values = "; ".join(few([f"{one.row.variant} {one.text}" for one in (best, *level)]))
         why = "the load set their pace" if all(one.paced for one in (best, *level)) else "their intervals overlap"
-        rest = f" {best.row.variant} is ahead of {_listed(behind)}." if behind else ""
+        rest = f" {best.row.variant} is ahead of {listed(behind)}." if behind else ""
         return f"~ cannot tell which of {names} {does}: {why} ({values}).{rest}"
     bound = " (at least: the load set its pace)" if best.paced else ""
-    return f"{best.row.variant} {does}: {best.text}{bound}, ahead of {_listed(behind)}."
+    return f"{best.row.variant} {does}: {best.text}{bound}, ahead of {listed(behind)}."
 
 
-def _alike(one: Scored, other: Scored) -> bool:
+def alike(one: Scored, other: Scored) -> bool:
+    """Whether they cannot be told apart."""
     return (one.paced and other.paced) or (one.low <= other.high and other.low <= one.high)
 
 
@@ -275,7 +296,3 @@ def ratio(best: Scored, other: Scored, *, lower_wins: bool) -> str:
     centre = more.centre / less.centre if less.centre else math.inf
     high = more.high / less.low if less.low else math.inf
     return f"by {number(centre)} {TIMES} {interval(more.low / less.high, high)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

@@ -5,6 +5,7 @@ Plain data in plotly's words; harness/report/charts.py makes figures of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -17,15 +18,19 @@ from harness.report.drawing import (
     MUTED,
     PAPER,
     QUANTILES,
+    SYMBOLS,
+    Drawing,
     Look,
     Looks,
     Panels,
     arms,
     facet_title,
+    family_keys,
     figure,
     key,
     left_of,
     log_axis,
+    many,
     number_of,
     on,
     plain,
@@ -43,9 +48,13 @@ def throughput(run: Run, summaries: Sequence[Summary], look: Looks) -> Panels:
     shown = facets(summaries)
     if not shown:
         return {}
+    if many(look):
+        shown = [sorted(rows, key=_fastest_first) for rows in shown]
     left = left_of(shown)
-    layout = stacked([facet_title(rows) for rows in shown], [40 * len(rows) for rows in shown], left)
+    heights = [(34 if many(rows) else 40) * len(rows) for rows in shown]
+    layout = stacked([facet_title(rows) for rows in shown], heights, left)
     traces = [
+        *family_keys(run, look),
         key("nearest ceiling", marker={"symbol": "line-ns", "size": 14, "line": {"width": 3, "color": INK}}),
         key("ceiling beyond the axis", marker={"symbol": "triangle-right", "size": 9, "color": INK}),
         key("offered", line={"color": MUTED, "width": 1.5, "dash": "dot"}),
@@ -57,12 +66,17 @@ def throughput(run: Run, summaries: Sequence[Summary], look: Looks) -> Panels:
         edge = 1.3 * max([*tops, *(row.offered_rps for row in rows if row.arrivals != "closed")]) or 1.0
         layout[f"xaxis{number_of(place)}"] |= {
             "range": [0, edge],
-            "nticks": 6,
+            "nticks": 4 if many(rows) else 6,
             "tickformat": ",~r" if edge < 10 else ",.0f",
         }
         traces += [_bar(i, row, look[row.variant]) | on(place) for i, row in enumerate(rows)]
         traces += [trace | on(place) for trace in _limits(run, rows, edge)]
     return {"": figure(traces, layout)}
+
+
+def _fastest_first(row: Summary) -> float:
+    """Of a closed load: where the load sets the pace, the order of throughputs would be one of noise."""
+    return -(row.throughput_rps or 0.0) if row.arrivals == "closed" else 0.0
 
 
 def _bar(i: int, row: Summary, look: Look) -> dict[str, Any]:
@@ -108,7 +122,7 @@ def _limits(run: Run, rows: Sequence[Summary], edge: float) -> list[dict[str, An
 
 def _nearest_ceiling(trials: Sequence[Recording]) -> Ceiling | None:
     """Of each law the middle one of the repeats, and of these the lowest."""
-    if not trials or len({part.endpoint for part in trials[0].trial.scenario.mix}) > 1:
+    if not trials or len({part.row for part in trials[0].trial.scenario.mix}) > 1:
         return None
     laws: dict[str, list[Ceiling]] = {}
     for ceiling in chain.from_iterable(ceilings(trial) for trial in trials):
@@ -124,8 +138,12 @@ def latency(run: Run, summaries: Sequence[Summary], look: Looks) -> Panels:
     shown = [rows for rows in facets(summaries, parts=True) if any(row.p50_ms for row in rows)]
     if not shown:
         return {}
-    layout = stacked([facet_title(rows) for rows in shown], [44 * len(rows) for rows in shown], left_of(shown))
-    traces = [key(name, marker={"symbol": symbol, "size": 9, "color": MUTED}) for _, name, symbol in QUANTILES]
+    if many(look):
+        shown = [sorted(rows, key=lambda row: row.p99_ms or row.p90_ms or row.p50_ms or math.inf) for rows in shown]
+    heights = [(38 if many(rows) else 44) * len(rows) for rows in shown]
+    layout = stacked([facet_title(rows) for rows in shown], heights, left_of(shown))
+    traces = family_keys(run, look)
+    traces += [key(name, marker={"symbol": symbol, "size": 9, "color": MUTED}) for _, name, symbol in QUANTILES]
     traces.append(key("service (hollow)", marker={"symbol": "circle-open", "size": 8, "color": MUTED}))
     for place, rows in enumerate(shown, 1):
         notes = [f"p99 {number(row.p99_ms)} ms" if row.p99_ms else f"p99 n/a (n={number(row.n)})" for row in rows]
@@ -182,18 +200,24 @@ def _line_of(y: float, row: Summary, look: Look, points: Sequence[Any], kind: st
 
 # -- resources -------------------------------------------------------------------------------------------------------
 
-RESOURCES = (
+Resource = tuple[str, str, bool]  # its title, its column, whether its axis is logarithmic
+RESOURCES: Sequence[Resource] = (
     ("CPU a request, ms (the whole server)", "cpu_ms_per_request", True),
     ("memory, MB (peak resident, the whole server)", "rss_mb", False),
     ("threads (most, the whole server)", "threads", False),
 )
 
 
-def resources(_run: Run, summaries: Sequence[Summary], look: Looks) -> Panels:
+def resources(run: Run, summaries: Sequence[Summary], look: Looks) -> Panels:
     shown = facets(summaries)
     some = [one for one in RESOURCES if any(getattr(row, one[1]) is not None for rows in shown for row in rows)]
     if not some:
         return {}
+    return {"": _resource_rows(run, shown, some, look) if many(look) else _resource_columns(shown, some, look)}
+
+
+def _resource_columns(shown: Sequence[Sequence[Summary]], some: Sequence[Resource], look: Looks) -> Drawing:
+    """A column a cell, a mark a variant."""
     layout = stacked([title for title, *_ in some], [190] * len(some), 56) | {"scattermode": "group", "scattergap": 0.4}
     labels = _labels(shown)
     cells = [(label, row) for label, rows in zip(labels, shown, strict=True) for row in rows]
@@ -201,19 +225,57 @@ def resources(_run: Run, summaries: Sequence[Summary], look: Looks) -> Panels:
     for place, (_, field, logarithmic) in enumerate(some, 1):
         drawn = [_resource(cells, field, variant, look[variant]) | on(place) for variant in look]
         drawn = [trace | {"showlegend": place == 1} for trace in drawn if trace["x"]]
-        upward = (
-            log_axis(chain.from_iterable(trace["y"] for trace in drawn))
-            if logarithmic
-            else {"rangemode": "tozero", "nticks": 5}
-        )
-        layout[f"yaxis{number_of(place)}"] |= upward
+        layout[f"yaxis{number_of(place)}"] |= _amount(drawn, "y", logarithmic=logarithmic)
         layout[f"xaxis{number_of(place)}"] |= {
             "categoryorder": "array",
             "categoryarray": labels,
             "tickfont": {"color": INK},
         }
         traces += drawn
-    return {"": figure(traces, layout)}
+    return figure(traces, layout)
+
+
+def _resource_rows(run: Run, shown: Sequence[Sequence[Summary]], some: Sequence[Resource], look: Looks) -> Drawing:
+    """A row a variant, a mark a cell."""
+    found = {row.variant: row for rows in shown for row in rows}
+    names = [name for name in look if name in found]
+    one_each = [found[name] for name in names]
+    layout = stacked([title for title, *_ in some], [24 * len(names)] * len(some), left_of([one_each]))
+    traces = family_keys(run, look)
+    traces += [
+        key(label, marker={"symbol": f"{SYMBOLS[i % len(SYMBOLS)]}-open", "size": 9, "color": MUTED})
+        for i, label in enumerate(_labels(shown))
+    ]
+    for place, (_, field, logarithmic) in enumerate(some, 1):
+        drawn = [
+            _resource_marks(rows, field, names, look, SYMBOLS[i % len(SYMBOLS)]) | on(place)
+            for i, rows in enumerate(shown)
+        ]
+        drawn = [trace for trace in drawn if trace["x"]]
+        layout[f"xaxis{number_of(place)}"] |= _amount(drawn, "x", logarithmic=logarithmic)
+        layout[f"yaxis{number_of(place)}"] |= variants_axis(one_each, [""] * len(names)) | {"showgrid": True}
+        traces += drawn
+    return figure(traces, layout)
+
+
+def _amount(drawn: Sequence[dict[str, Any]], along: str, *, logarithmic: bool) -> dict[str, Any]:
+    if logarithmic:
+        return log_axis(chain.from_iterable(trace[along] for trace in drawn))
+    return {"rangemode": "tozero", "nticks": 5}
+
+
+def _resource_marks(
+    rows: Sequence[Summary], field: str, names: Sequence[str], look: Looks, symbol: str
+) -> dict[str, Any]:
+    some = [(row, value) for row in rows if (value := getattr(row, field)) is not None]
+    return {
+        "type": "scatter", "mode": "markers", "x": [value for _, value in some], "showlegend": False,
+        "y": [names.index(row.variant) for row, _ in some],
+        "marker": {"color": [look[row.variant].colour for row, _ in some], "symbol": symbol, "size": 9},
+        "text": [f"<b>{plain(row.variant)}</b> {number(value)}<br>{plain(row.scenario)}, {load(row)}"
+                 for row, value in some],
+        "hovertemplate": "%{text}<extra></extra>",
+    }  # fmt: skip
 
 
 def _labels(shown: Sequence[Sequence[Summary]]) -> list[str]:

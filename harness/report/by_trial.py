@@ -20,14 +20,14 @@ from harness.report.drawing import (
     Panels,
     figure,
     log_axis,
+    many,
     number_of,
     on,
-    panel_of,
     plain,
     stacked,
     trials_of,
 )
-from harness.report.words import TIMES, facets, number
+from harness.report.words import TIMES, facets, number, panel_of
 from harness.stats import Summary, samples_needed
 
 SECOND_SAMPLES = 100  # fewer in a second, and its 99th percentile is its maximum
@@ -45,7 +45,8 @@ def spectrum(run: Run, summaries: Sequence[Summary], look: Looks) -> Panels:
         far = max(x for curve in curves for x in curve["x"])
         across = {"type": "log", "range": [0, math.log10(far) + 0.05], "tickvals": [1 / (1 - q) for q in ends],
                   "ticktext": [f"{q * 100:g} %" for q in ends]}  # fmt: skip
-        layout = stacked(["response time, ms, at each percentile"], [330], 54)
+        named = [curve["name"] for curve in curves if curve["x"]] if many(look) else []
+        layout = stacked(["response time, ms, at each percentile"], [420 if named else 330], 54, named)
         layout["xaxis"] |= across
         layout["yaxis"] |= log_axis(chain.from_iterable(curve["y"] for curve in curves))
         panels[panel_of(rows)] = figure(curves, layout | {"hovermode": "closest"})
@@ -61,7 +62,7 @@ def _curves(run: Run, row: Summary, look: Look) -> list[dict[str, Any]]:
         curves.append({
             "type": "scatter", "mode": "lines", "x": [x for x, _ in points], "y": [y for _, y in points],
             "name": row.variant if kind == "response" else f"{row.variant}, service", "legendgroup": row.variant,
-            "line": {"color": look.colour, "width": 2.2 if kind == "response" else 1.2,
+            "line": {"color": look.shade, "width": 2.2 if kind == "response" else 1.2,
                      "dash": look.dash if kind == "response" else "dot"},
             "text": [f"{100 - 100 / x:.4g} % within {number(y)} ms" for x, y in points],
             "hovertemplate": f"<b>{plain(row.variant)}</b>, {kind}<br>%{{text}}<extra></extra>",
@@ -76,8 +77,12 @@ def timeline(run: Run, summaries: Sequence[Summary], look: Looks) -> Panels:
         middle = [(row, _middle(trials_of(run, row), row.endpoint)) for row in rows]
         rates = list(chain.from_iterable(_rates(row, trial, look[row.variant]) for row, trial in middle))
         times = list(chain.from_iterable(_times(row, trial, look[row.variant]) for row, trial in middle))
-        titles = [f"completions a second   <b>{TIMES}</b> lost", "response time, ms   thick p99, thin p50"]
-        layout = stacked(titles[: 1 + bool(times)], [190, 190][: 1 + bool(times)], 54)
+        # so many medians between so many 99th percentiles could not be read
+        times = [trace for trace in times if not many(look) or trace["name"].endswith("p99")]
+        second = "response time, ms   " + ("p99" if many(look) else "thick p99, thin p50")
+        titles = [f"completions a second   <b>{TIMES}</b> lost", second][: 1 + bool(times)]
+        heights = [260 if many(look) else 190] * len(titles)
+        layout = stacked(titles, heights, 54, [row.variant for row in rows] if many(look) else [])
         layout["yaxis"] |= {"rangemode": "tozero", "nticks": 6}
         scenario = middle[0][1].trial.scenario
         across = {
@@ -130,11 +135,11 @@ def _rates(row: Summary, trial: Recording, look: Look) -> list[dict[str, Any]]:
             "mode": "lines+markers", "name": row.variant, "x": list(seconds),
             "hovertemplate": f"{hover} completed<extra></extra>",
             "y": [sum(one.finished for one in rows) for rows in seconds.values()],
-            "line": {"color": look.colour, "width": 2, "dash": look.dash}, "marker": {"symbol": look.symbol, "size": 7},
+            "line": {"color": look.shade, "width": 2, "dash": look.dash}, "marker": {"symbol": look.symbol, "size": 7},
         },
         common | {
             "mode": "markers", "name": f"{row.variant}, lost", "x": list(failing), "y": list(failing.values()),
-            "marker": {"symbol": "x-thin", "size": 9, "line": {"width": 2, "color": look.colour}}, "showlegend": False,
+            "marker": {"symbol": "x-thin", "size": 9, "line": {"width": 2, "color": look.shade}}, "showlegend": False,
             "hovertemplate": f"{hover} lost<extra></extra>",
         },
     ]  # fmt: skip
@@ -153,7 +158,7 @@ def _times(row: Summary, trial: Recording, look: Look) -> list[dict[str, Any]]:
         thick = name == "p99"
         traces.append({
             "type": "scatter", "mode": "lines+markers", "x": list(some), "y": list(some.values()), "showlegend": False,
-            "legendgroup": row.variant, "line": {"color": look.colour, "width": 2 if thick else 1, "dash": look.dash},
+            "legendgroup": row.variant, "line": {"color": look.shade, "width": 2 if thick else 1, "dash": look.dash},
             "marker": {"symbol": look.symbol, "size": 7 if thick else 4}, "name": f"{row.variant}, {name}",
             "hovertemplate": f"<b>{plain(row.variant)}</b>, {name}<br>second %{{x}}: %{{y:.3~g}} ms<extra></extra>",
         })  # fmt: skip

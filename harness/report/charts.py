@@ -21,6 +21,8 @@ from harness.recording import Run
 from harness.report.by_cell import latency, resources, throughput
 from harness.report.by_trial import spectrum, timeline
 from harness.report.drawing import Drawing, Looks, Panels, looks
+from harness.report.the_map import the_map
+from harness.report.words import TIMES
 from harness.stats import Summary, summarise
 
 
@@ -113,6 +115,15 @@ CHARTS: dict[str, Chart] = {
             "The server's whole process tree, and nothing of the clients or a database beside it. Memory that "
             "processes share counts in each of them. No intervals: peaks over all repeats, and CPU as a mean.",
             resources,
+        ),
+        Chart(
+            "map",
+            f"Wait {TIMES} CPU",
+            "As requests wait longer and compute more, who completes the most, and how far ahead of the second?",
+            "A cell names the variant with the highest throughput and how many times that of the second it is, with "
+            "the widest bounds that both 95 % intervals allow. ~ claims nothing: the intervals overlap, or the load "
+            "set the pace. VOID cells take no part; 3 of 4: so many of the variants were compared.",
+            the_map,
         ),
     )
 }

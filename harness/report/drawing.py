@@ -6,7 +6,7 @@ Figures are in light colours; THEME says what each becomes on a dark page, where
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,17 @@ INK, MUTED, GRID, PAPER, BAND = "#1d2330", "#667085", "#e4e7ec", "#fdfdfc", "#f1
 THEME = {INK: "#e8eaee", MUTED: "#98a1b2", GRID: "#2c313b", PAPER: "#14161b", BAND: "#1d2027", "#0072b2": "#3f9fdc"}
 # Okabe & Ito (2008), distinct under every common colour blindness; black and yellow do not carry on both backgrounds.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+# Of families, where variants are many: two tones each, which differ in lightness.
+TONES = {"asgi": ("#0072b2", "#56b4e9"), "wsgi": ("#d55e00", "#e69f00"), "gevent": ("#009e73",)}
+OTHER_TONES = ("#cc79a7",)
 # The other lists are longer or shorter than the palette, so that where a colour comes round, the rest differs.
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
 PATTERNS = ("", "/", "x", ".", "\\", "-", "+")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 ABOVE, BELOW, TOP, BOTTOM = 32, 34, 34, 8  # pixels around each plot of a stack, and around the stack
-
+LINE, KEY, WIDE = 19, 42, 880  # pixels of a legend's line, of the mark beside a name, and of a chart that is not narrow
+LONGEST = 32  # characters of a label
 
 QUANTILES = (
     (0.5, "p50", "circle"),
@@ -40,9 +44,10 @@ Panels = dict[str, Drawing]
 
 @dataclass(frozen=True)
 class Look:
-    """How a variant looks, the same in every chart of a Run."""
+    """How a variant looks, the same in every chart of a Run. shade: of its lines, where they cross those of others."""
 
     colour: str
+    shade: str
     symbol: str
     pattern: str
     dash: str
@@ -52,22 +57,40 @@ Looks = Mapping[str, Look]
 
 
 def looks(run: Run) -> Looks:
-    """By sorted name."""
-    names = sorted({recording.trial.variant for recording in run.recordings})
-    tables = (PALETTE, SYMBOLS, PATTERNS, DASHES)
-    return {name: Look(*(table[i % len(table)] for table in tables)) for i, name in enumerate(names)}
+    """By sorted name; where they are many, by family: colours for twenty can't be told apart, those for three can."""
+    families = {recording.trial.variant: recording.head.subject.family for recording in run.recordings}
+    names = sorted(families)
+    if not many(names):
+        tables = (PALETTE, PALETTE, SYMBOLS, PATTERNS, DASHES)
+        return {name: Look(*(table[i % len(table)] for table in tables)) for i, name in enumerate(names)}
+    found: dict[str, Look] = {}
+    for family in sorted(set(families.values())):
+        tones = TONES.get(family, OTHER_TONES)
+        for i, name in enumerate(name for name in names if families[name] == family):
+            symbol, dash = SYMBOLS[i % len(SYMBOLS)], DASHES[i // len(tones) % len(DASHES)]
+            found[name] = Look(tones[0], tones[i % len(tones)], symbol, "", dash)
+    return {name: found[name] for name in names}
+
+
+def many(things: Collection[object]) -> bool:
+    """Whether these variants are too many for a colour, and an entry in a legend above the chart, each."""
+    return len(things) > len(PALETTE)
+
+
+def family_keys(run: Run, look: Looks) -> list[dict[str, Any]]:
+    """The legend's entries for families, where these set the colours."""
+    families = {recording.head.subject.family: recording.trial.variant for recording in reversed(run.recordings)}
+    shown = sorted(families) if many(look) else []
+    return [key(plain(name), marker=_square(look[families[name]].colour)) for name in shown]
+
+
+def _square(colour: str) -> dict[str, Any]:
+    return {"symbol": "square", "size": 11, "color": colour}
 
 
 def plain(text: object) -> str:
     """Text from outside for plotly, which reads pseudo-HTML and, in hovers, %{…}: without their characters."""
     return str(text).translate(dict.fromkeys(map(ord, "<>{}")))
-
-
-def panel_of(rows: Sequence[Summary]) -> str:
-    """A panel's name: what sets its cells apart from those of the others."""
-    row = rows[0]
-    part = "" if row.scenario.split("/")[-1] == row.endpoint else f" · {row.endpoint}"
-    return f"{row.scenario}{part} · {load(row)}"
 
 
 def trials_of(run: Run, row: Summary) -> list[Recording]:
@@ -95,8 +118,11 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def stacked(titles: Sequence[str], heights: Sequence[int], left: int) -> dict[str, Any]:
-    """Plots one below another, sizes in pixels, each with its own axes and a title at the left edge."""
+def stacked(titles: Sequence[str], heights: Sequence[int], left: int, named: Collection[str] = ()) -> dict[str, Any]:
+    """Plots one below another, sizes in pixels, each with its own axes and a title at the left edge.
+
+    named: what stands in a legend that is too long to stand above them, so it stands below.
+    """
     total = sum(heights) + (ABOVE + BELOW) * len(heights)
     notes, axes, edge = [], {}, 0
     for i, (title, height) in enumerate(zip(titles, heights, strict=True), 1):
@@ -110,7 +136,20 @@ def stacked(titles: Sequence[str], heights: Sequence[int], left: int) -> dict[st
             | {"font": {"size": 13, "color": INK}}
         )
     margin = {"l": left, "r": 16, "t": TOP, "b": BOTTOM}
-    return layout(total + TOP + BOTTOM, margin=margin, annotations=notes, **axes)
+    made = layout(total + TOP + BOTTOM, margin=margin, annotations=notes, **axes)
+    return _legend_below(made, named) if named else made
+
+
+def _legend_below(made: dict[str, Any], named: Collection[str]) -> dict[str, Any]:
+    """With room for its lines in a wide chart; `meta` tells templates/report.js what a narrow one needs instead."""
+    entry = 7 * max(map(len, named))
+    lines = math.ceil(len(named) / (WIDE // (entry + KEY)))
+    bottom = BOTTOM + LINE * (lines + 1)
+    made["height"] += bottom - BOTTOM - TOP + BOTTOM
+    made["margin"] |= {"t": BOTTOM, "b": bottom}
+    made["legend"] |= {"y": bottom / made["height"], "entrywidth": entry, "tracegroupgap": 0, "maxheight": 1}
+    made["meta"] = {"entries": len(named), "entry": entry + KEY, "line": LINE, "lines": lines}
+    return made
 
 
 def number_of(place: int) -> str:
@@ -136,16 +175,14 @@ def facet_title(rows: Sequence[Summary]) -> str:
 
 def variants_axis(rows: Sequence[Summary], notes: Sequence[str]) -> dict[str, Any]:
     """Numbered from the top; under each name a note in small type."""
-    labels = [
-        f"{plain(cut(row.variant))}<br><span style='font-size:10px;color:{MUTED}'>{plain(note)}</span>"
-        for row, note in zip(rows, notes, strict=True)
-    ]
+    small = [f"<br><span style='font-size:10px;color:{MUTED}'>{plain(note)}</span>" if note else "" for note in notes]
+    labels = [f"{plain(cut(row.variant))}{note}" for row, note in zip(rows, small, strict=True)]
     ticks = {"tickvals": list(range(len(rows))), "ticktext": labels, "tickfont": {"color": INK}}
     return ticks | {"range": [len(rows) - 0.4, -0.6], "showgrid": False, "zeroline": False}
 
 
 def cut(name: str) -> str:
-    return name if len(name) <= 22 else f"{name[:21]}…"
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def left_of(facets: Iterable[Sequence[Summary]], least: int = 14) -> int:

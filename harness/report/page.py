@@ -14,7 +14,6 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
-from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,19 @@ from markupsafe import Markup
 from pydantic import ValidationError
 
 from harness.certificate import Certificate
+from harness.lenses import the_one_of
 from harness.physics import VOID
 from harness.recording import Run, write_whole
 from harness.report import words
 from harness.report.answers import NO_CLAIM, answers, holes
 from harness.report.charts import CHARTS, as_json, figures, plotly_js
 from harness.report.drawing import THEME, looks
+from harness.report.words import MOST_NAMED, MOUNT, setting
 from harness.stats import Summary, summarise
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What the manifest says elsewhere on the page.
-TOLD = {"certificate", "command", "failures", "holes", "measured_share"}
+TOLD = {"certificate", "command", "failures", "holes", "lens", "measured_share"}
 TOLD |= {"notes", "outcome", "reason", "scenarios", "variants"}
 
 
@@ -45,7 +46,8 @@ def write(run: Run, path: Path | None = None) -> Path:
 
 
 def render(run: Run, plotly_js: str) -> str:
-    """The page, with the given source of plotly.js inside."""
+    """The page, with the given source of plotly.js inside. Raises UsageError where lenses are mixed."""
+    the_one_of(one.trial.lens for one in run.recordings)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     summaries = summarise(run.recordings)
     environment = Environment(
@@ -56,7 +58,7 @@ def render(run: Run, plotly_js: str) -> str:
         lstrip_blocks=True,
     )
     environment.globals |= {
-        name: getattr(words, name) for name in ("interval", "is_primary", "load", "lost", "number", "quantile")
+        name: getattr(words, name) for name in ("given", "interval", "is_primary", "load", "lost", "number", "quantile")
     }
     environment.filters["marked"] = partial(_marked, names=looks(run).keys())
     return environment.get_template("report.html").render(
@@ -65,10 +67,12 @@ def render(run: Run, plotly_js: str) -> str:
         banners=_banners(run, summaries),
         verdicts=_verdicts(summaries),
         charts=_charts(run),
-        frameworks=_frameworks(run),
-        sections=_sections(summaries),
+        mount=MOUNT if words.frameworks(run) else "",
+        sections=words.sections(summaries),
         looks=looks(run),
-        holes=holes(run),
+        holes=_left_out(run),
+        subjects=words.subjects(run),
+        differences=words.differences(words.subjects(run)),
         budgets=_budgets(run),
         questions={one.trial.scenario.name: one.trial.scenario for one in run.recordings},
         problems=_problems(run),
@@ -86,12 +90,6 @@ def render(run: Run, plotly_js: str) -> str:
         theme=_embedded(json.dumps(THEME)),
         hashes=" ".join(_hash(source) for source in (plotly_js, script)),
     )
-
-
-def _sections(summaries: list[Summary]) -> list[list[Summary]]:
-    """The table in pieces that share a load: wholes first, each with its parts below it."""
-    ordered = chain.from_iterable(words.facets(summaries, void=True, parts=True))
-    return [list(rows) for _, rows in groupby(ordered, key=lambda row: (row.scenario, row.level, row.lens))]
 
 
 def _marked(text: str, names: Collection[str]) -> Markup:
@@ -124,11 +122,6 @@ def _charts(run: Run) -> list[dict[str, Any]]:
         }
         for name, panels in figures(run).items()
     ]
-
-
-def _frameworks(run: Run) -> list[str]:
-    names = {one.head.subject.framework for one in run.recordings}
-    return sorted(name for name in names if name and name != "raw")
 
 
 # -- what must be read before any number -----------------------------------------------------------------------------
@@ -189,22 +182,29 @@ def _notes(run: Run) -> list[str]:
 
 
 def _budgets(run: Run) -> dict[str, Any]:
-    """A column a variant and a row a limit; those that differ are marked, for they are part of every comparison."""
-    subjects = {one.trial.variant: one.head.subject for one in reversed(run.recordings)}
-    names = sorted(subjects)
-    keys = list(dict.fromkeys(key for name in names for key in subjects[name].budget))
+    """A row a variant and a column a limit; those that differ are marked, for they are part of every comparison."""
+    asked = words.subjects(run)
+    keys = list(dict.fromkeys(key for subject in asked.values() for key in subject.budget))
     facts = ("family", "interface", "server", "framework")
-    rows = [(fact, [getattr(subjects[name], fact) for name in names]) for fact in facts]
-    rows += [(key, [_value(subjects[name].budget.get(key, "")) for name in names]) for key in keys]
+    columns = [(fact, [getattr(subject, fact) for subject in asked.values()]) for fact in facts]
+    columns += [(key, [setting(subject.budget.get(key, "")) for subject in asked.values()]) for key in keys]
     return {
-        "names": names,
-        "rows": [(key, values, len(set(values)) > 1) for key, values in rows],
-        "commands": [(name, shlex.join(subjects[name].command)) for name in names if subjects[name].command],
+        "heads": [(key, len(set(values)) > 1) for key, values in columns],
+        "rows": list(zip(asked, zip(*(values for _, values in columns), strict=True), strict=True)) if asked else [],
+        "commands": [(name, shlex.join(subject.command)) for name, subject in asked.items() if subject.command],
     }
 
 
-def _value(value: object) -> str:
-    return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
+def _left_out(run: Run) -> list[tuple[str, str, str]]:
+    """(variant, endpoints, why): endpoints of one reason together, all of them in a word."""
+    told = []
+    for variant, reasons in holes(run).items():
+        endpoints: dict[str, list[str]] = {}
+        for endpoint, reason in reasons.items():
+            endpoints.setdefault(reason, []).append(endpoint)
+        whole = len(endpoints) == 1 and len(reasons) > MOST_NAMED
+        told += [(variant, "all" if whole else ", ".join(names), reason) for reason, names in endpoints.items()]
+    return told
 
 
 def _machine(run: Run) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def _tree(value: object, path: str = "") -> list[tuple[str, str]]:
         return [pair for i, item in enumerate(value, 1) for pair in _tree(item, f"{path} {i}".strip())]
     if isinstance(value, list | tuple):
         return [(path, ", ".join(str(item) for item in value))]
-    return [(path, _value(value))] if path else []
+    return [(path, setting(value))] if path else []
 
 
 def _when(run: Run) -> str:

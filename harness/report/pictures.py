@@ -18,10 +18,12 @@ from choreographer.browsers.chromium import ChromeNotFoundError
 from choreographer.errors import BrowserClosedError, BrowserFailedError
 
 from harness.errors import EnvironmentFault, UsageError
+from harness.lenses import the_one_of
 from harness.recording import Run, write_whole
 from harness.report.answers import NO_CLAIM
 from harness.report.charts import CHARTS, Chart, figures
-from harness.report.drawing import MUTED, plain
+from harness.report.drawing import LINE, MUTED, plain
+from harness.report.words import MOUNT, frameworks
 
 Format = Literal["png", "svg", "pdf"]
 WIDTH = 900
@@ -35,9 +37,11 @@ NO_CHROMIUM = (
 
 
 def write(run: Run, folder: Path, format: str, only: Collection[str] | None = None) -> list[Path]:  # noqa: A002
-    """One file a panel, `<chart>[-<panel>].<format>`. Raises EnvironmentFault without Chromium."""
+    """One file a panel, `<chart>[-<panel>].<format>`. Raises EnvironmentFault without Chromium, UsageError
+    for a word that is not known and for mixed lenses."""
     if format not in get_args(Format):
         raise UsageError(f"no such format: {format!r}; there are {', '.join(get_args(Format))}")
+    the_one_of(one.trial.lens for one in run.recordings)
     if unknown := sorted(set(only or ()) - set(CHARTS)):
         raise UsageError(f"no such chart: {', '.join(unknown)}; there are {', '.join(CHARTS)}")
     drawn = {name: panels for name, panels in figures(run).items() if only is None or name in only}
@@ -77,10 +81,12 @@ def _captioned(figure: Any, chart: Chart, panel: str, run: Run) -> dict[str, Any
     whole: dict[str, Any] = figure.to_plotly_json()
     layout = whole["layout"]
     margin, plot = layout["margin"], layout["height"] - layout["margin"]["t"] - layout["margin"]["b"]
-    above, below = HEAD + margin["t"], FOOT + margin["b"]
-    layout["height"] += HEAD + FOOT
+    told = small_print(run)
+    foot = FOOT + LINE * (len(told) - 1)
+    above, below = HEAD + margin["t"], foot + margin["b"]
+    layout["height"] += HEAD + foot
     layout["margin"] = margin | {"t": above, "b": below}
-    layout["legend"] |= {"y": 1 - HEAD / layout["height"]}
+    layout["legend"] |= {"y": (below if "meta" in layout else layout["height"] - HEAD) / layout["height"]}
     layout["title"] = {
         "text": f"<b>{chart.title}{f': {plain(panel)}' if panel else ''}</b><br>{_small(chart.question)}",
         "x": 0, "xref": "container", "xanchor": "left", "yref": "container", "yanchor": "top",
@@ -90,7 +96,7 @@ def _captioned(figure: Any, chart: Chart, panel: str, run: Run) -> dict[str, Any
     place |= {"y": -(below - 14) / plot, "yref": "paper", "yanchor": "bottom"}
     layout["annotations"] = [
         *layout.get("annotations", ()),
-        place | {"text": _small(small_print(run)), "align": "left"},
+        place | {"text": "<br>".join(map(_small, told)), "align": "left"},
     ]
     return whole
 
@@ -99,13 +105,14 @@ def _small(text: str) -> str:
     return f"<span style='font-size:12px;color:{MUTED}'>{plain(text)}</span>"
 
 
-def small_print(run: Run) -> str:
-    """What the numbers rest on."""
+def small_print(run: Run) -> list[str]:
+    """What the numbers rest on, and what they do not say; a line each."""
     repeats = len({one.trial.repeat for one in run.recordings})
     rests = f"{repeats} repeats, 95 % intervals where drawn" if repeats > 1 else NO_CLAIM.rstrip(".")
     lenses = ", ".join(sorted({one.trial.lens for one in run.recordings}))
     partial = "" if run.manifest.get("outcome", "complete") == "complete" else "PARTIAL run · "
-    return f"{partial}{rests} · lens {lenses} · VOID cells left out · gatebench, run {run.folder.name}"
+    rest = f"{partial}{rests} · lens {lenses} · VOID cells left out · gatebench, run {run.folder.name}"
+    return [rest, *[MOUNT] * bool(frameworks(run))]
 
 
 def _file_name(panel: str) -> str:

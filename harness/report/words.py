@@ -1,4 +1,4 @@
-"""Numbers and loads in words, and which cells may stand side by side. In: Summaries. Out: text, groups of Summaries.
+"""Numbers, loads and budgets in words, and which cells may stand side by side. In: Summaries. Out: text, groups.
 
 Whatever prints for people uses these, so that a number looks the same on the page, in a picture and in a terminal.
 """
@@ -6,14 +6,29 @@ Whatever prints for people uses these, so that a number looks the same on the pa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, groupby
+from typing import NamedTuple
 
 from harness.physics import VOID
+from harness.recording import Run
 from harness.stats import Summary, samples_needed
+from harness.trial import Subject
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 TO = "\N{EN DASH}"
+NONE = "\N{EN DASH}"  # of a limit: it has none of its own
+MOST_NAMED = 6  # variants in a sentence
+MOUNT = "A mount measures routing and request and response objects; not validation or JSON."
+# What a server is told that is no model of its own: where it differs, a comparison has to say so.
+KNOBS = {
+    "processes": ("processes", ""),
+    "keep_alive_s": ("keep-alive", " s"),
+    "backlog": ("backlog", ""),
+    "db_connections": ("database connections", ""),
+    "access_log": ("access log", ""),
+}
 
 
 def number(value: float | None) -> str:
@@ -81,3 +96,80 @@ def facets(summaries: Iterable[Summary], *, void: bool = False, parts: bool = Fa
         if (parts or is_primary(row.endpoint)) and (void or row.verdict != VOID):
             groups.setdefault((row.scenario, row.level, row.lens, tuple(row.endpoint.split(":"))), []).append(row)
     return [groups[key] for key in sorted(groups)]
+
+
+def sections(summaries: Iterable[Summary]) -> list[list[Summary]]:
+    """All cells in pieces that share a load: wholes first, each with its parts below it."""
+    ordered = chain.from_iterable(facets(summaries, void=True, parts=True))
+    return [list(rows) for _, rows in groupby(ordered, key=lambda row: (row.scenario, row.level, row.lens))]
+
+
+def panel_of(rows: Sequence[Summary]) -> str:
+    """A panel's name: what sets its cells apart from those of the others."""
+    row = rows[0]
+    part = "" if row.scenario.split("/")[-1] == row.endpoint else f" · {row.endpoint}"
+    return f"{row.scenario}{part} · {load(row)}"
+
+
+def holds_connections(rows: Iterable[Summary]) -> bool:
+    """Whether cells are of streams or sockets, which are about memory and threads as well."""
+    return any(not is_primary(row.endpoint) for row in rows)
+
+
+class Given(NamedTuple):
+    """What a variant may use, for the columns of a table."""
+
+    processes: str
+    slots: str  # calls at a time
+    connections: str  # of each process
+
+
+def subjects(run: Run) -> dict[str, Subject]:
+    """Each variant as it was asked, by name; where it was asked differently, as it was first."""
+    found = {one.trial.variant: one.head.subject for one in reversed(run.recordings)}
+    return {name: found[name] for name in sorted(found)}
+
+
+def frameworks(run: Run) -> list[str]:
+    """Those that were measured, besides the raw interfaces."""
+    return sorted({one.head.subject.framework for one in run.recordings} - {"raw", ""})
+
+
+def given(subject: Subject) -> Given:
+    counts = (subject.budget.get("processes"), subject.slots, subject.budget.get("worker_connections"))
+    return Given(*(number(count) if isinstance(count, int) else NONE for count in counts))
+
+
+def differences(asked: Mapping[str, Subject]) -> list[str]:
+    """What was not the same for all: `keep-alive: none for wsgi-sync, 75 s for the other 3`."""
+    told = []
+    for knob, (name, unit) in KNOBS.items():
+        by_value: dict[str, list[str]] = {}
+        for variant, subject in asked.items():
+            if knob in subject.budget:
+                by_value.setdefault(setting(subject.budget[knob], unit), []).append(variant)
+        groups = sorted(by_value.items(), key=lambda group: len(group[1]))
+        if len(groups) > 1:
+            rare = [f"{value} for {listed(variants)}" for value, variants in groups[:-1]]
+            told.append(f"{name}: {', '.join(rare)}, {groups[-1][0]} for the other {len(groups[-1][1])}")
+    return told
+
+
+def setting(value: object, unit: str = "") -> str:
+    """One number of a budget. No keep-alive is 0 s or none at all: the connection is closed after each answer."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None or (unit and not value) else f"{value}{unit}"
+
+
+def few(names: Sequence[str]) -> list[str]:
+    """The first of them, and how many more there are: a sentence can't hold twenty."""
+    return (
+        list(names) if len(names) <= MOST_NAMED else [*names[: MOST_NAMED - 1], f"{len(names) - MOST_NAMED + 1} more"]
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some of them where they are many."""
+    names = few(names)
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

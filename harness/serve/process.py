@@ -15,15 +15,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from apps.variant import Variant
 from harness.errors import EnvironmentFault, ServerFailed
+from harness.lenses import told
 from harness.serve import reaper
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parents[2]
+GATE = 'read -r go && exec "$@"'
 GRACE_S = 1.0  # DESIGN: TERM with a grace of 1 s, then KILL of the whole group
 
 
@@ -81,21 +84,36 @@ def _start(variant: Variant, port: int, cpus: frozenset[int] | None, folder: Pat
     token = secrets.token_hex(8)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{variant.name}.log"
-    argv = [sys.executable, "-m", "apps", variant.name, "--host", HOST, "--port", str(port)]
+    argv = [sys.executable, "-m", "apps", variant.name, *told(variant), "--host", HOST, "--port", str(port)]
     environment = os.environ | {"GATEBENCH_TOKEN": token, "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as sink:
         process = spawn(argv, cpus, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment)
     return Server(variant, (HOST, port), token, process.pid, process, log)
 
 
-def spawn(argv: list[str], cpus: frozenset[int] | None, **options: object) -> subprocess.Popen[bytes]:
-    """Starts a process of the run: at the root of the project, in a group of its own, watched by the reaper."""
-    process = subprocess.Popen(argv, cwd=ROOT, start_new_session=True, **options)  # type: ignore[call-overload]
-    reaper.watch(process.pid)
-    if cpus:
-        with contextlib.suppress(ProcessLookupError):  # already dead: whoever waits for it will say so
+def spawn(argv: list[str], cpus: frozenset[int] | None, *, stdin: int, **options: Any) -> subprocess.Popen[bytes]:
+    """Starts a process of the run: at the root of the project, in a group of its own, watched by the reaper.
+
+    stdin: PIPE or DEVNULL. It does not become what it is to be before the reaper knows it and it is on its CPUs: a
+    shell waits for a line from us, and ends when that does not come. So whatever ends us in between leaves nothing.
+    """
+    gate = GATE if stdin == subprocess.PIPE else f"{GATE} </dev/null"
+    held = ["/bin/sh", "-c", gate, "sh", *argv]
+    process = subprocess.Popen(held, cwd=ROOT, start_new_session=True, stdin=subprocess.PIPE, **options)
+    assert process.stdin is not None
+    try:
+        reaper.watch(process.pid)
+        if cpus:
             os.sched_setaffinity(process.pid, cpus)
-    assert isinstance(process, subprocess.Popen)
+        os.write(process.stdin.fileno(), b"\n")
+        if stdin != subprocess.PIPE:
+            process.stdin.close()
+            process.stdin = None
+    except (ProcessLookupError, BrokenPipeError):
+        return process  # already dead: whoever waits for it will say so
+    except BaseException:
+        stop(process)
+        raise
     return process
 
 
@@ -108,17 +126,19 @@ def stop(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
     reaper.kill_group(process.pid)
     process.wait()
     deadline = time.monotonic() + 5
-    while _group_exists(process.pid) and time.monotonic() < deadline:
+    while _group_lives(process.pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     reaper.forget(process.pid)
 
 
-def _group_exists(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+def _group_lives(group: int) -> bool:
+    """Whether any of it still runs. What has ended holds nothing, however long process 1 takes to notice."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, member = path.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(member) == group and state not in "ZX":
+                return True
+    return False
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -21,8 +22,39 @@ from harness.serve.witness import Witness
 Trees = Mapping[str, Callable[[], Iterable[psutil.Process]]]
 
 
+class Workers:
+    """A server's processes, looked at time after time. restarts: those that died and were replaced by their parent.
+
+    Only who was there at the first look, or came in place of one who was, is a worker: what a server starts besides,
+    and what ends without being replaced, is its own business.
+    """
+
+    def __init__(self) -> None:
+        self.restarts = 0
+        self._parents: dict[psutil.Process, int] = {}  # of each worker
+        self._missing: Counter[int] = Counter()  # parent → workers that died and are not replaced yet
+        self._others: set[psutil.Process] = set()
+
+    def look(self, processes: Iterable[psutil.Process]) -> None:
+        first, there = not self._parents, set(processes)
+        for gone in self._parents.keys() - there:
+            self._missing[self._parents.pop(gone)] += 1
+        for new in there - self._parents.keys() - self._others:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                parent = new.ppid()
+                if first or self._missing[parent]:
+                    self._parents[new] = parent
+                    self.restarts += not first
+                    self._missing[parent] -= not first
+                else:
+                    self._others.add(new)
+
+
 class Sampler:
-    """Samples each full second from `origin` on, until closed. samples: what it saw, in order."""
+    """Samples each full second from `origin` on, until closed. samples: what it saw, in order.
+
+    restarts: how many of the server's workers died meanwhile and were replaced.
+    """
 
     def __init__(
         self, trees: Trees, server_cpus: frozenset[int], generator_cpus: frozenset[int], origin: float
@@ -32,6 +64,7 @@ class Sampler:
         self._cpus = server_cpus | generator_cpus
         self._generator_cpus = generator_cpus
         self._witness = Witness(generator_cpus)
+        self._workers = Workers()
         self._origin = origin
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
@@ -41,7 +74,13 @@ class Sampler:
         self._ended.set()
         self._thread.join()
         self._witness.close()
+        if find := self._trees.get("server"):
+            self._workers.look(find())
         return self.samples
+
+    @property
+    def restarts(self) -> int:
+        return self._workers.restarts
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
@@ -49,7 +88,10 @@ class Sampler:
         second = 0
         while not self._ended.wait(max(self._origin + second - time.monotonic(), 0)):
             for who, find in self._trees.items():
-                totals, sample = _tree(who, second - 1, find())
+                processes = list(find())
+                if who == "server":
+                    self._workers.look(processes)
+                totals, sample = _tree(who, second - 1, processes)
                 if who in before and second:
                     cpu_s, switches, waited_s = (
                         max(now - then, 0) for now, then in zip(totals, before[who], strict=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +16,12 @@ from apps.effects import (
     AWAITING,
     BLOCKING,
     LIVE,
+    Body,
     Emit,
     Left,
     Program,
     Query,
+    Read,
     Receive,
     Sleep,
     Until,
@@ -168,6 +172,45 @@ def test_a_socket_is_a_push_with_two_more_rows() -> None:
         push(echo(), {**BLOCKING, Receive: receive, Emit: lambda effect, began: outbox.append(effect.data)})
     assert outbox == ["one", b"two"]
     assert not LIVE
+
+
+def test_a_file_is_read_by_both_tables_and_what_fails_is_thrown_into_the_program(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"\x00\xff")
+
+    def reading(path: str) -> Program:
+        return (yield Read(path))
+
+    for run in PUSHES:
+        assert run(reading(str(file))) == b"\x00\xff"
+        with pytest.raises(FileNotFoundError):
+            run(reading(str(tmp_path / "none")))
+        assert not LIVE
+
+
+def test_an_awaiting_table_reads_files_beside_its_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = []
+
+    def read(effect: Read, began: float) -> bytes:
+        readers.append(threading.current_thread())
+        return b""
+
+    monkeypatch.setattr(effects, "_read", read)
+    asyncio.run(push_async(Traced(Read("")).program))
+    assert readers != [threading.main_thread()]
+
+
+def test_a_body_is_a_push_with_one_more_row() -> None:
+    def echo() -> Program:
+        return (yield Body())
+
+    async def body(effect: Body, began: float) -> bytes:
+        return b"sent"
+
+    assert push(echo(), {**BLOCKING, Body: lambda effect, began: b"sent"}) == b"sent"
+    assert asyncio.run(push_async(echo(), {**AWAITING, Body: body})) == b"sent"
+    with pytest.raises(KeyError):
+        push(echo())
 
 
 def test_early_wakes_are_slept_out(monkeypatch: pytest.MonkeyPatch) -> None:

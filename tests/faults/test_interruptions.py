@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from harness.recording import read_run
-from tests.gate import Command, Gate, scenario, wait_for
+from tests.gate import Command, Ended, Gate, scenario, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -83,29 +85,63 @@ STAGES: dict[str, Callable[[Command, Path], None]] = {
 }
 
 
+class Interrupt(NamedTuple):
+    """Which signal comes when, and whether to the whole process group, as from a terminal."""
+
+    stage: str
+    signum: signal.Signals
+    group: bool
+
+
+INTERRUPTS = (
+    Interrupt("trial", signal.SIGINT, group=False),
+    Interrupt("trial", signal.SIGINT, group=True),
+    Interrupt("warm-up", signal.SIGINT, group=False),
+    Interrupt("server start", signal.SIGINT, group=True),
+    Interrupt("trial", signal.SIGTERM, group=False),
+    Interrupt("trial", signal.SIGHUP, group=False),
+)
+
+
+class Interrupted(NamedTuple):
+    command: Command
+    ended: Ended
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    gate: Gate, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[dict[Interrupt, Future[Interrupted]]]:
+    """A run for each interrupt, two at a time: they mostly wait."""
+    items = [item for item in request.session.items if "interrupt" in getattr(item, "fixturenames", ())]
+    folders = {item.callspec.params["interrupt"]: tmp_path_factory.mktemp("r") for item in items}  # type: ignore[attr-defined]
+
+    def one(interrupt: Interrupt) -> Interrupted:
+        command = started(gate, folders[interrupt])
+        STAGES[interrupt.stage](command, folders[interrupt])
+        command.signal(interrupt.signum, group=interrupt.group)
+        ended = command.ended(within_s=12)
+        command.assert_nothing_left()
+        return Interrupted(command, ended, folders[interrupt])
+
+    pool = ThreadPoolExecutor(2)
+    yield {interrupt: pool.submit(one, interrupt) for interrupt in folders}
+    pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize(
-    ("stage", "signum", "group"),
-    [
-        ("trial", signal.SIGINT, False),
-        ("trial", signal.SIGINT, True),
-        ("warm-up", signal.SIGINT, False),
-        ("server start", signal.SIGINT, True),
-        ("trial", signal.SIGTERM, False),
-        ("trial", signal.SIGHUP, False),
-    ],
+    "interrupt", INTERRUPTS, ids=lambda each: f"{each.stage}, {each.signum.name}{', to all' * each.group}"
 )
 def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(
-    gate: Gate, tmp_path: Path, stage: str, signum: signal.Signals, group: bool
+    interrupt: Interrupt, interrupted: dict[Interrupt, Future[Interrupted]]
 ) -> None:
-    command = started(gate, tmp_path)
-    STAGES[stage](command, tmp_path)
-    command.signal(signum, group=group)
-    ended = command.ended(within_s=12)
-    command.assert_nothing_left()
+    command, ended, folder = interrupted[interrupt].result()
+    stage, signum, _ = interrupt
     assert ended.code == 128 + signum, ended.err
     assert "Traceback" not in ended.err
     assert not list(command.scratch.iterdir())
-    run = read_run(tmp_path / "r")
+    run = read_run(folder / "r")
     assert run.manifest["outcome"] == "interrupted"
     assert run.manifest["reason"] == f"interrupted by {signum.name}; what was measured is kept"
     if stage == "server start":
@@ -119,7 +155,7 @@ def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(
     assert counts.failed == 0
     if stage == "trial":
         assert counts.completed >= 50
-    assert "PARTIAL" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    assert "PARTIAL" in (folder / "r" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_second_interrupt_is_immediate(gate: Gate, tmp_path: Path) -> None:
@@ -144,7 +180,7 @@ def test_an_interrupt_in_the_report_keeps_the_measurements(gate: Gate, tmp_path:
     command.assert_nothing_left()
     assert ended.code == 130, ended.err
     assert "Traceback" not in ended.err
-    assert len(read_run(tmp_path / "r").recordings) == 1
+    assert len({one.trial.key for one in read_run(tmp_path / "r").recordings}) == 1
     assert not list(tmp_path.glob("r/*.part"))
     assert gate("report", tmp_path / "r").code == 0
 

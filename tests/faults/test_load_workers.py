@@ -17,7 +17,7 @@ from harness.serve.process import free_port
 from tests.gate import ROOT, Command, Gate, scenario, wait_for
 
 pytestmark = pytest.mark.slow
-RATE, SECONDS = 200, 6
+RATE, SECONDS = 200, 4
 
 
 def workers(command: Command) -> list[psutil.Process]:
@@ -38,7 +38,7 @@ def test_a_killed_worker_voids_the_trial_and_its_share_is_stated(gate: Gate) -> 
     with serving("delay", 5, log=True) as known:
         load = started(gate, known)
         load.loading()
-        time.sleep(3.5)
+        time.sleep(2.2)
         lost = workers(load)[1]
         lost.kill()
         since = time.monotonic()
@@ -58,7 +58,7 @@ def test_a_worker_that_stands_still_for_half_a_second_voids_the_trial(gate: Gate
     with serving("delay", 5) as known:
         load = started(gate, known)
         load.loading()
-        time.sleep(2.5)
+        time.sleep(1.5)
         held = workers(load)[0]
         held.send_signal(signal.SIGSTOP)
         time.sleep(0.5)
@@ -75,9 +75,9 @@ def test_a_worker_that_stands_still_for_half_a_second_voids_the_trial(gate: Gate
 def test_a_stalled_worker_of_closed_users_voids_the_trial_too(gate: Gate) -> None:
     with serving("delay", 5) as known:
         url = f"http://127.0.0.1:{known.port}/"
-        load = gate.start("load", url, "--users", 4, "--duration", 4, "--processes", 2, "--json")
+        load = gate.start("load", url, "--users", 4, "--duration", 3, "--processes", 2, "--json")
         load.loading()
-        time.sleep(2)
+        time.sleep(1.2)
         held = workers(load)[0]
         held.send_signal(signal.SIGSTOP)
         time.sleep(0.5)
@@ -91,7 +91,7 @@ def test_a_worker_that_never_wakes_is_lost(gate: Gate) -> None:
     with serving("delay", 5) as known:
         load = started(gate, known)
         load.loading()
-        time.sleep(1.5)
+        time.sleep(0.8)
         workers(load)[0].send_signal(signal.SIGSTOP)
         ended = load.ended()
     assert ended.code == 4
@@ -100,10 +100,10 @@ def test_a_worker_that_never_wakes_is_lost(gate: Gate) -> None:
 
 
 def test_a_run_repeats_the_trial_with_a_new_worker(gate: Gate, tmp_path: Path) -> None:
-    asked = scenario(tmp_path, duration_s=4)
+    asked = scenario(tmp_path, duration_s=3)
     run = gate.start("run", asked, "--variants", "asgi", "--processes", 2, "--results", tmp_path, "--name", "r")
     run.loading()
-    time.sleep(2)
+    time.sleep(1.2)
     workers(run)[0].kill()
     ended = run.ended()
     first, second = read_run(tmp_path / "r").recordings
@@ -111,7 +111,7 @@ def test_a_run_repeats_the_trial_with_a_new_worker(gate: Gate, tmp_path: Path) -
     assert (first.end.outcome, second.end.outcome) == ("generator_failed", "complete")
     assert first.end.reason == "1 of 2 load workers was lost: 50 % of the load"
     assert first.rows
-    assert second.counts("ping", range(4)).completed == 200
+    assert second.counts("ping", range(3)).completed == 150
 
 
 def test_no_worker_outlives_a_killed_harness(gate: Gate) -> None:

@@ -21,7 +21,8 @@ import psutil
 from gevent.event import Event
 
 from harness.load import client
-from harness.load.client import Call, Connection, now, prepared
+from harness.load.call import Call, prepared
+from harness.load.client import Connection, now
 
 Reply = Callable[[socket.socket, int], None]  # the connection, and which request on it this is
 SEEN: Counter[str] = Counter()  # path → requests that the server read
@@ -385,7 +386,7 @@ def never_connected() -> dict[str, Any]:
     refused.ask("/right")
     found: dict[str, Any] = {"refused": refused.outcomes}
 
-    def no_descriptors(family: int) -> Any:
+    def no_descriptors(*_: int) -> Any:
         raise OSError(errno.EMFILE, "Too many open files")
 
     plain, client._socket = client._socket, no_descriptors
@@ -402,11 +403,39 @@ def never_connected() -> dict[str, Any]:
     return found
 
 
+def let_in_late() -> dict[str, Any]:
+    """A handshake that takes its time: nobody is let in while the listener's queue is full, until SYN is sent again."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        with socket.create_connection(listener.getsockname()):  # is all that the queue holds
+            asker = Asker(listener.getsockname())
+            asker.begin("/right", method="PUT", body=bytes(30_000_000))  # more than the kernel takes in one go
+            gevent.sleep(0.2)
+            pending = list(asker.outcomes)
+            listener.accept()[0].close()
+        got: list[int] = []
+
+        def serve() -> None:
+            peer, _ = listener.accept()
+            data, size = peer.recv(65_536), 0
+            while data and size < 30_000_000:
+                size += len(data)
+                data = peer.recv(65_536) if size < 30_000_000 else b""
+            got.append(size)
+            peer.sendall(reply(b"pong"))
+            peer.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        asker._told.wait(5)
+        thread.join(5)
+    return {"let in late": {"pending": pending, "outcomes": asker.outcomes, "got": got, "spans": asker.spans}}
+
+
 def main() -> dict[str, Any]:
     server = Server()
     found = scripted(server)
     found |= {"seen": dict(SEEN), "peers": dict(PEERS)}
-    found |= forms(server) | sizes(server) | ended_by_us(server) | never_connected()
+    found |= forms(server) | sizes(server) | ended_by_us(server) | never_connected() | let_in_late()
     return found
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import gevent
 
 from harness.load.client import now
+from harness.load.open_flow import OpenFlow
 from harness.load.order import Order
 from harness.load.recorder import Recorder
-from harness.load.users import OpenFlow, Stage
+from harness.load.stage import Stage
 from harness.trial import Part, Scenario
 
 STALL_AT_S, STALL_S = 0.3, 0.3
@@ -52,11 +53,23 @@ def stall() -> None:
         pass
 
 
+def counted(rings: list[float]) -> type[OpenFlow]:
+    """A flow that notes whenever its alarm rings."""
+
+    class Counted(OpenFlow):
+        def _ring(self) -> None:
+            rings.append(now())
+            super()._ring()
+
+    return Counted
+
+
 def main() -> dict[str, Any]:
     port, rate, mode = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
     lines: list[str] = []
     stage = Stage(order(port, rate), Recorder(now(), closed=False, write=lines.append))
-    flow = OpenFlow(stage)
+    rings: list[float] = []
+    flow = counted(rings)(stage)
     held = len(flow._due)
     gevent.sleep(0.001)  # libev's timers count from when its loop last looked at the clock
     stage.begin(now() + 0.02)
@@ -73,6 +86,7 @@ def main() -> dict[str, Any]:
         "started_late": stage.recorder.started_late,
         "never": never,
         "held": [held, len(flow._due)],
+        "rings": len(rings),
     }
 
 

@@ -140,6 +140,14 @@ def test_after_close_nothing_is_told(found: dict[str, Any]) -> None:
     assert found["closed by us"] == []
 
 
+def test_a_handshake_that_takes_its_time_is_part_of_service(found: dict[str, Any]) -> None:
+    late = found["let in late"]
+    assert late["pending"] == []
+    assert late["outcomes"] == [""]
+    assert late["got"][0] >= 30_000_000
+    assert 0.9 < late["spans"][0] < 4  # Linux sends SYN again after 1 s
+
+
 def test_refused_is_told_each_time(found: dict[str, Any]) -> None:
     assert found["refused"] == ["refused", "refused"]
 

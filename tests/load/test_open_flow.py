@@ -28,8 +28,8 @@ def port() -> Iterator[int]:
 
 
 class Told:
-    def __init__(self, port: int, mode: str) -> None:
-        argv = [sys.executable, str(SCRIPT), str(port), str(RATE), mode]
+    def __init__(self, port: int, mode: str, rate: int = RATE) -> None:
+        argv = [sys.executable, str(SCRIPT), str(port), str(rate), mode]
         env = {"PYTHONPATH": str(ROOT), "PATH": ""}
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env=env)
         assert done.returncode == 0, done.stderr
@@ -54,6 +54,13 @@ def test_a_held_hub_is_lateness_from_the_intended_moment(port: int) -> None:
         assert 290_000 <= told.histogram(kind).max_us <= 450_000
     assert told.histogram("service").quantile_us(0.9) < 100_000
     assert told.said["started_late"] >= 0.25 * RATE
+
+
+def test_who_has_sent_everything_sleeps_until_the_last_answer() -> None:
+    with serving("delay", 400) as slow:
+        told = Told(slow.port, "plain", rate=20)
+    assert told.total("completed") == 20
+    assert told.said["rings"] <= 2 * 20, "its alarm rings on while it waits"
 
 
 def test_no_more_than_a_few_blocks_are_held(port: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.load.client import prepared
+from harness.load.call import prepared
 from harness.load.sse import planned
 from harness.measure import expected_of
 from harness.trial import Part

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.histogram import Histogram
-from harness.load.recorder import SLICE, TIMEOUT, UNFINISHED, Recorder
+from harness.load.recorder import NO_CONNECTION, SLICE, TIMEOUT, UNFINISHED, Recorder
 from harness.recording import HUB, Kind, Row
 
 ORIGIN = 1_000.0
@@ -133,6 +133,23 @@ def test_what_never_came_enters_with_its_age(kind: str, outcome: str) -> None:
     ages = [book.histogram(name, 0).max_us for name in ("lateness", "blocked", "service", "response")]
     assert ages == pytest.approx([1e6, 2e6, 5e6, 8e6], rel=0.001)
     assert book.recorder.errors == ({TIMEOUT: 1} if kind == TIMEOUT else {})
+
+
+def test_who_waited_in_vain_was_blocked_and_never_served() -> None:
+    book = Book()
+    for _ in range(3):
+        book.track.offer(ORIGIN + 0.1)
+    book.track.settle_all(NO_CONNECTION, np.full(2, ORIGIN + 0.1), ORIGIN + 5.2, np.full(2, ORIGIN + 0.2))
+    book.track.settle_all(UNFINISHED, np.full(1, ORIGIN + 0.1), ORIGIN + 5.2)  # never taken up at all
+    book.recorder.close()
+    assert (book.total("timed_out", 0), book.total("unfinished", 0)) == (2, 1)
+    assert book.recorder.errors == {NO_CONNECTION: 2}
+    ages = {name: book.histogram(name, 0) for name in ("lateness", "blocked", "service", "response")}
+    assert {name: found.n for name, found in ages.items()} == {"lateness": 3, "blocked": 2, "service": 0, "response": 3}
+    assert [ages["lateness"].quantile_us(q) for q in (0.5, 1)] == pytest.approx([1e5, 5.1e6], rel=0.001)
+    assert ages["blocked"].max_us == pytest.approx(5e6, rel=0.001)
+    assert ages["response"].max_us == pytest.approx(5.1e6, rel=0.001)
+    assert book.recorder.started_late == 3
 
 
 @pytest.mark.parametrize(("late", "counted"), [(0.0499, 0), (0.0501, 1)])

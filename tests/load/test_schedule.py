@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.load import schedule
-from harness.load.schedule import ARRIVALS, blocks, calls, check, draw, parts, share, stagger
+from harness.load.schedule import ARRIVALS, blocks, calls, check, draw, parts, shape_of, share, stagger
 
 RATE, DURATION_S, SEEDS = 500.0, 60.0, range(5)
 # the share of rate · duration that each pattern sends, unless told a shape
@@ -253,6 +253,25 @@ def test_bursts_come_at_once_every_so_often(rate: float, every_s: float, expecte
 def test_what_no_schedule_can_be_drawn_of_is_refused(pattern: str, shape: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         check(pattern, shape)
+
+
+@pytest.mark.parametrize(
+    ("words", "shape"),
+    [
+        ([], {}),
+        (["every_s=0.5"], {"every_s": 0.5}),
+        (["at=0,0.5,1"], {"at": (0.0, 0.5, 1.0)}),
+        (["at=1,", "through=1,0"], {"at": (1.0,), "through": (1.0, 0.0)}),
+    ],
+)
+def test_a_shape_is_read_from_words(words: list[str], shape: dict[str, Any]) -> None:
+    assert shape_of(words) == shape
+
+
+@pytest.mark.parametrize("words", [[""], ["at"], ["at="], ["at=,"], ["at=1,,2"], ["at=[1]"], ["at=1", "at=1"]])
+def test_what_is_no_shape_is_refused(words: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"key=0,0\.5,1"):
+        shape_of(words)
 
 
 @pytest.mark.parametrize("pattern", sorted(ARRIVALS))

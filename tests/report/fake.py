@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness.histogram import Histogram
 from harness.recording import End, Head, Kind, Recording, Row, Run, Sample, packed
@@ -49,7 +50,7 @@ def subject(variant: str, **more: Any) -> Subject:
     }  # fmt: skip
     return Subject(
         name=variant,
-        family=variant.removeprefix("wsgi-"),
+        family=more.pop("family", variant.removeprefix("wsgi-")),
         interface="ASGI" if asgi else "WSGI",
         server="uvicorn" if asgi else "gunicorn",
         framework=more.pop("framework", "raw"),
@@ -91,7 +92,7 @@ def recording(
     facts: Mapping[str, Any] = FACTS,
     end: Mapping[str, Any] | None = None,
     about: Mapping[str, Any] | None = None,
-    lens: Literal["equal-cpu", "as-configured"] = "equal-cpu",
+    lens: str = "equal-cpu",
 ) -> Recording:
     samples = [
         Sample(second=second, who="server", cpu_s=cpu_s, rss_mb=rss_mb, threads=threads)
@@ -196,6 +197,45 @@ def _trial(
     return recording(variant, asked, whole, repeat=repeat, cpu_s=cpu_s, rss_mb=rss_mb, threads=threads)
 
 
+CROWD = tuple(f"wsgi-{name}" for name in ("sync", "threads", "threads-2x8", "threads-4x4", "gevent"))
+CROWD += (
+    "uwsgi-threads",
+    "uwsgi-gevent",
+    "mod-wsgi",
+    "waitress",
+    "werkzeug",
+    "granian-wsgi",
+    "granian-asgi",
+    "granian-rsgi",
+)
+CROWD += ("asgi", "asgi-h11", "gunicorn-asgi", "gunicorn-uvicorn", "hypercorn-asyncio", "hypercorn-uvloop", "daphne")
+CROWD += ("starlette-behind-a-long-bridge",)
+
+
+def family(variant: str) -> str:
+    words = {"gevent": "gevent", "wsgi": "wsgi", "waitress": "wsgi", "werkzeug": "wsgi", "uwsgi": "wsgi"}
+    return next((found for word, found in words.items() if word in variant), "asgi")
+
+
+def crowd(folder: Path = Path("servers-1"), repeats: int = 2, **manifest: Any) -> Run:
+    """Some twenty variants, three questions, streams among them: what a run of `servers` looks like."""
+    made = []
+    for asked, behaviours in (QUESTIONS[0], QUESTIONS[2], QUESTIONS[4]):
+        for i, variant in enumerate(CROWD):
+            kind = family(variant)
+            alike = {"asgi": "asgi", "gevent": "wsgi-gevent"}.get(kind, "wsgi-threads")
+            rps, least_ms, spread_ms, cpu_s = behaviours["wsgi-sync" if variant == "wsgi-sync" else alike]
+            faster = 1 + (i % 7) / 10 if asked.mix[0].endpoint == "ping" else 1.0
+            framework = "starlette" if "starlette" in variant else "raw"
+            about = {"family": kind, "framework": framework, "keep_alive_s": None if i % 8 == 0 else 75}
+            for repeat in range(repeats):
+                one = _trial(variant, asked, repeat, rps * faster, least_ms / faster, spread_ms, cpu_s)
+                head = one.head.model_copy(update={"subject": subject(variant, **about)})
+                made.append(replace(one, head=head))
+    told = {"command": ["gatebench", "run", "servers"], "outcome": "complete", "measured_share": 0.8}
+    return Run(folder, tuple(made), told | {"seed": 7} | manifest)
+
+
 def plain(variant: str, rps: float, repeats: int = 4, asked: Scenario | None = None, **more: Any) -> list[Recording]:
     """Recordings of one variant with just these throughputs: rps ± 1 from repeat to repeat, 5 ms each."""
     asked = asked or scenario("quick/ping")
@@ -216,3 +256,25 @@ def exact(asked: Scenario, rps: float, rng: random.Random) -> list[Row]:
         )
         for second in range(asked.duration_s)
     ]
+
+
+# The milliseconds of CPU that a request costs each variant itself; what it holds at a time is in SLOTS.
+OVERHEAD_MS = {"asgi": 0.16, "wsgi-gevent": 0.29, "wsgi-sync": 0.5, "wsgi-threads": 0.42}
+
+
+def grid(
+    folder: Path = Path("mix-1"), variants: Sequence[str] = VARIANTS, repeats: int = 4, users: int = 128, **more: Any
+) -> Run:
+    """Wait and CPU, three of each: what a run of `mix` looks like. more: of each Recording."""
+    made: list[Recording] = []
+    for wait_ms in (0, 10, 50):
+        for n in (1, 5000, 20_000):
+            asked = scenario(f"mix/{wait_ms}ms-{n}", level=users, endpoint="mix", wait_s=wait_ms / 1000)
+            part = asked.mix[0].model_copy(update={"query": f"ms={wait_ms}&n={n}"})
+            asked = asked.model_copy(update={"mix": (part,)})
+            for variant in variants:
+                cpu_ms = OVERHEAD_MS.get(variant, 0.3) + n / (11_000 if variant == "asgi" else 12_500)
+                slots = min(SLOTS.get(variant) or users, users)
+                rps = min(1000 / cpu_ms, 1000 * slots / (cpu_ms + wait_ms))
+                made += plain(variant, rps, repeats, asked, **more)
+    return Run(folder, tuple(made), {"command": ["gatebench", "run", "mix"], "outcome": "complete", "seed": 7})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_page(browser: Browser, tmp_path: Path, width: int, scheme: str) -> None
     tab.on("request", lambda request: asked.append(request.url))
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-drawn]")
-    for name in CHARTS:
+    for name in CHARTS.keys() - {"map"}:  # which needs a grid
         assert tab.locator(MARKS.replace(".plot", f"#chart-{name}")).count() > 0, name
     tab.select_option("#chart-timeline-choice", index=3)
     assert tab.locator("#chart-timeline .points path").count() > 0
@@ -55,6 +56,50 @@ def test_page(browser: Browser, tmp_path: Path, width: int, scheme: str) -> None
     assert background == ("rgb(20, 22, 27)" if scheme == "dark" else "rgb(253, 253, 252)")
     drawn = tab.evaluate("document.querySelector('#chart-throughput .main-svg').style.background")
     assert drawn == background
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_twenty_variants_can_be_read(browser: Browser, tmp_path: Path, width: int) -> None:
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    tab.goto(page.write(fake.crowd(), tmp_path / "report.html").as_uri())
+    tab.wait_for_selector("html[data-drawn]")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    for chart, names in (("throughput", ".ytick text"), ("resources", ".ytick text"), ("spectrum", ".legendtext")):
+        boxes = tab.evaluate(
+            f"""[...document.querySelectorAll("#chart-{chart} {names}")].map((text) => [
+                text.textContent, ...(({{ left, right, top, bottom }}) => [left, right, top, bottom])(
+                    text.getBoundingClientRect())])"""
+        )
+        found = {name for name, *_ in boxes}
+        for name in fake.CROWD:
+            assert any(text.startswith(name) for text in found), f"{chart}: {name} is cut"
+        assert all(left >= 0 and right <= width for _, left, right, *_ in boxes), f"{chart}: a name leaves the page"
+        column = sorted((top, bottom, left, right) for _, left, right, top, bottom in boxes)
+        for (_, end, left, right), (begin, _, other, _) in pairwise(column):
+            assert begin >= end - 1 or other >= right or left > other, f"{chart}: two names overlap"
+    plot = tab.locator("#chart-spectrum .cartesianlayer").bounding_box()
+    assert plot
+    assert plot["height"] > 300, "the legend squeezes the plot"
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_maps_words_stay_in_their_cells(browser: Browser, tmp_path: Path, width: int) -> None:
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    tab.goto(page.write(fake.grid(), tmp_path / "report.html").as_uri())
+    tab.wait_for_selector("html[data-drawn]")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    size = "({ width, height }) => [width, height]"
+    boxes, words = (
+        tab.evaluate(
+            f"[...document.querySelectorAll('#chart-map {marks}')].map((one) => ({size})(one.getBoundingClientRect()))"
+        )
+        for marks in (".shapelayer path", ".scatterlayer .textpoint text")
+    )
+    assert len(boxes) == len(words) == 9
+    assert max(wide for wide, _ in words) < min(wide for wide, _ in boxes)
+    assert max(high for _, high in words) < min(high for _, high in boxes)
 
 
 @needs_chromium

@@ -14,7 +14,7 @@ from harness.trial import Part, Scenario
 from tests.truth.crowd import crowd
 
 CROWD = 10_000
-OPENED_S, EVENTS, INTERVAL_S = 12, 5, 4.0  # all have come after 12 s, and each lasts for 16 s: they are there together
+OPENED_S, EVENTS, INTERVAL_S = 8, 5, 3.0  # all have come after 8 s, and each lasts for 12 s: they are there together
 LASTS_S = (EVENTS - 1) * INTERVAL_S
 MOST_B = 32 * 1024
 PARTS = {
@@ -58,6 +58,7 @@ def test_ten_thousand_are_held_at_once(endpoint: str) -> None:
         duration_s=OPENED_S,
         warmup_s=0,
         timeout_s=60.0,
+        connections=CROWD,
     )
     with crowd(EVENTS, INTERVAL_S) as server, Prover() as prover:
         watch = Watch(psutil.Process(prover.generator.pid))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.histogram import Histogram
 from harness.load import schedule
-from harness.load.recorder import TIMEOUT, UNFINISHED, Recorder
+from harness.load.recorder import NO_CONNECTION, TIMEOUT, UNFINISHED, Recorder
 from harness.recording import End, Head, Kind, Recording, Row
 from harness.trial import Part, Scenario, Subject, Trial
 
@@ -105,26 +105,41 @@ def test_however_seconds_are_closed_nothing_is_lost_or_counted_twice(some: list[
 
 
 @given(
-    kind=st.sampled_from([TIMEOUT, UNFINISHED, "server died"]),
-    due=st.lists(st.floats(0, 5), min_size=1, max_size=40),
+    kind=st.sampled_from([TIMEOUT, NO_CONNECTION, UNFINISHED, "server died"]),
+    due=st.lists(st.tuples(st.floats(0, 5), st.floats(0, 0.2)), min_size=1, max_size=40),
     ended=st.floats(0, 6),
+    taken_up=st.booleans(),
 )
-@settings(deadline=None, max_examples=40)
-def test_many_settled_at_once_are_as_each_settled_alone(kind: str, due: list[float], ended: float) -> None:
+@settings(deadline=None, max_examples=60)
+def test_many_settled_at_once_are_as_each_settled_alone(
+    kind: str, due: list[tuple[float, float]], ended: float, taken_up: bool
+) -> None:
+    """But for the service of who was never sent: nobody was asked for it, so there is none, not one of 0."""
     told = []
     for at_once in (True, False):
         lines: list[str] = []
         recorder = Recorder(0.0, closed=False, write=lines.append)
         track = recorder.track("ping")
-        track.offer_all(np.array(due))
+        intended, late = np.array(due).T
+        ends = np.maximum(intended, ended)
+        taken = np.minimum(intended + late, ends)
+        track.offer_all(intended)
         if at_once:
-            track.settle_all(kind, np.array(due), ended)
+            track.settle_all(kind, intended, ended, taken if taken_up else None)
         else:
-            for intended in due:
-                track.settle(kind, intended, *[max(intended, ended)] * 3)
+            for was_due, was_taken, end in zip(intended.tolist(), taken.tolist(), ends.tolist(), strict=True):
+                track.settle(kind, was_due, was_taken if taken_up else end, end, end)
         read = recording(recorder, lines, 7)
         assert read.counts("ping").add_up
-        told.append((read.rows, read.end))
+        parts: set[Kind] = {"lateness", "blocked"} if taken_up else {"lateness"}
+        if at_once:
+            kinds = {name for row in read.rows for name in row.hist}
+            assert kinds == (set() if kind == "server died" else {*parts, "response"})
+        rows = [
+            (row.second, row.failed, row.timed_out, row.unfinished, {name: row.hist.get(name) for name in parts})
+            for row in read.rows
+        ]
+        told.append((rows, [row.hist.get("response") for row in read.rows], read.end))
     assert told[0] == told[1]
 
 
