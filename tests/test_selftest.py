@@ -14,7 +14,9 @@ from click.testing import CliRunner
 
 from harness import certificate, cli, doctor, facts, selftest
 from harness.certificate import Certificate, Check
-from harness.proving import frozen_responses, quantile, stalled
+from harness.load.order import Order, Progress
+from harness.physics import judge
+from harness.proving import Prover, frozen_responses, quantile, scenario, stalled
 from harness.recording import Sample
 from harness.selftest import Late, below, highest, least, near, same
 
@@ -135,6 +137,28 @@ def test_a_second_in_which_others_held_the_cpu_proves_no_stall(waited_s: float, 
     ]
     assert stalled(samples) == found_s
     assert stalled([]) == 0
+
+
+class Spoilt:
+    """A load process that says how it ended, and did nothing."""
+
+    def ensure(self) -> None:
+        pass
+
+    def send(self, order: Order) -> None:
+        pass
+
+    def progress(self, _timeout_s: float) -> Progress:
+        return Progress(state="done", spoilt="1 of 2 load workers was lost: 50 % of the load", notes=("by 2 workers",))
+
+
+def test_a_load_that_was_spoilt_proves_nothing() -> None:
+    prover = Prover()
+    prover.generator = Spoilt()  # type: ignore[assignment]
+    recording = prover.drive(9, scenario("constant", 10, 1))
+    assert (recording.end.outcome, recording.end.notes) == ("generator_failed", ("by 2 workers",))
+    assert judge(recording)[:2] == ("VOID", "generator")
+    assert judge(recording).reason == "1 of 2 load workers was lost: 50 % of the load"
 
 
 class Still:
