@@ -8,16 +8,16 @@ Both leave WebSockets to the raw adapter: an echo has nothing that blocks.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from apps.asgi import Message, Receiver, Sender, called, converse, lifespan, received, reply, stream
 from apps.effects import BLOCKING, Answer, Blocking, Body, Left, Program, pull, push
+from apps.variants import VARIANTS
 
-# As many threads as asyncio.to_thread has; not its own pool, as newer Pythons count a process's CPUs, not a machine's.
-THREADS = min(32, (os.cpu_count() or 1) + 4)
+# As many threads as its row says; not asyncio's own pool, as newer Pythons count a process's CPUs, not a machine's.
+THREADS = VARIANTS["asgi-to-thread"].budget.threads
 _POOL = ThreadPoolExecutor(THREADS)
 
 App = Callable[[Message, Receiver, Sender], Awaitable[None]]
