@@ -13,7 +13,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -345,11 +345,22 @@ def _streamed(target: Target, endpoint: str, *, events: int, interval_ms: int) -
 
 def leaving(target: Target, endpoint: str) -> Finding:
     """A client that leaves in the middle ends what it had begun."""
+    every = target.variant.budget.processes
+    before: dict[int, int] = {}
     with _streaming(target, endpoint) if ENDPOINTS[endpoint].kind == "stream" else _conversing(target, endpoint):
-        seen = _live(target, lambda counts: sum(counts) > 0) if _answers_meanwhile(target) else "an unseen number"
-    left = _live(target, lambda counts: sum(counts) == 0)
-    measured = f"{seen} live before the client left, {left} within {LEFT_S:g} s after"
-    return _found("leaving", endpoint, "some before, 0 after", measured, ok=seen != 0 and left == 0)
+        if meanwhile := _answers_meanwhile(target):
+            before = _live(target, lambda live: any(live.values()))
+    began = {pid for pid, count in before.items() if count}
+
+    def ended(live: dict[int, int]) -> bool:  # as the process that served the client says, or, if unknown, as all say
+        return (began <= live.keys() if began else len(live) == every) and not any(live.values())
+
+    left = _live(target, ended)
+    ok = bool(began) == meanwhile and ended(left)
+    seen = sum(before.values()) if meanwhile else "an unseen number"
+    asked = "" if len(left) == every else f", as {len(left)} of {every} processes said"
+    measured = f"{seen} live before the client left, {sum(left.values())} within {LEFT_S:g} s after{asked}"
+    return _found("leaving", endpoint, "some before, 0 after", measured, ok=ok)
 
 
 @contextlib.contextmanager
@@ -372,26 +383,24 @@ def _answers_meanwhile(target: Target) -> bool:
     return budget.slots is None or budget.slots > budget.processes
 
 
-def _live(target: Target, enough: Callable[[Iterable[int]], bool]) -> int | str:
-    """The live programs of all processes as soon as they are `enough`; otherwise what was last seen of them.
+def _live(target: Target, enough: Callable[[dict[int, int]], bool]) -> dict[int, int]:
+    """The live programs by process as soon as they are `enough`; otherwise what was last seen of them.
 
     Which process answers is the kernel's choice. As many connections as there are processes, opened before any
-    asks, reach all of them that are free; and it is tried until each has spoken.
+    asks, reach all of them that are free; and it is tried again and again.
     """
     processes = target.variant.budget.processes
     live: dict[int, int] = {}
     deadline = time.monotonic() + LEFT_S
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not (live and enough(live)):
         with questions(target.address, processes) as asked:
             for question in asked:
                 question.ask("/state")
             for question in asked:
                 state = json.loads(question.answer().body)
                 live[state["pid"]] = state["live"]
-        if len(live) == processes and enough(live.values()):
-            return sum(live.values())
         time.sleep(0.005)
-    return sum(live.values()) if len(live) == processes else f"{live} by process, of {processes}"
+    return live
 
 
 def echo(target: Target, endpoint: str) -> Finding:
