@@ -1,4 +1,5 @@
 # One image for every variant: the same interpreter, the same packages, the same code. What differs is the command.
+# The load generator's is the same with the harness inside.
 FROM python:3.13-slim-trixie AS build
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -12,7 +13,7 @@ RUN python -m venv /venv && /venv/bin/pip install --require-hashes --requirement
 RUN /venv/bin/pip install --require-hashes --no-build-isolation --use-pep517 --requirement requirements-all.lock
 
 
-FROM python:3.13-slim-trixie
+FROM python:3.13-slim-trixie AS server
 
 RUN apt-get update && apt-get install -y --no-install-recommends apache2 nginx && rm -rf /var/lib/apt/lists/*
 COPY --from=build /venv /venv
@@ -26,3 +27,17 @@ RUN python -m compileall -q apps && useradd --system --uid 10001 --no-create-hom
 
 USER 10001:10001
 CMD ["python", "-m", "apps", "--help"]
+
+
+FROM server AS load
+
+USER root
+COPY harness harness
+COPY scenarios scenarios
+# The variants, by their names in the project's own network, are all that it may load.
+RUN mkdir -p config/gatebench && python -c "from apps.variants import VARIANTS; \
+    print('allow =', [f'{name}:8000' for name in VARIANTS])" > config/gatebench/config.toml
+ENV XDG_CONFIG_HOME=/srv/config
+
+USER 10001:10001
+CMD ["python", "-m", "harness", "--help"]

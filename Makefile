@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?=
 ARGS ?=
+BACKEND ?= process
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-all setup-dev bench smoke bench-generator test prove truth lint report charts lock clean
+.PHONY: help setup setup-all setup-dev bench bench-db smoke bench-generator bench-capacity test prove truth lint report charts lock services clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,14 +34,20 @@ setup-all: .venv/.installed-all  ## also every server and framework that is meas
 
 setup-dev: .venv/.installed-dev  ## also what `make test` and `make lint` need
 
-bench: .venv/.installed  ## measure four variants on six endpoints, draw the report (under 6 minutes)
-	@$(BIN)/gatebench run quick $(ARGS)
+bench: .venv/.installed  ## measure four variants on six endpoints, draw the report (under 6 minutes); BACKEND=compose: in containers
+	@$(BIN)/gatebench run quick --backend $(BACKEND) $(ARGS)
+
+bench-db: .venv/.installed-all  ## the same families on a PostgreSQL that is started for it, and removed
+	@$(BIN)/gatebench run queries --backend $(BACKEND) --database $(ARGS)
 
 smoke: .venv/.installed  ## the same in 45 seconds: shows that it works, supports no claim
 	@$(BIN)/gatebench run quick --repeats 1 --duration 1 $(ARGS)
 
 bench-generator: .venv/.installed  ## the load generator against wrk and stock Locust (some minutes)
 	@$(BIN)/python -m harness.bench_generator $(ARGS)
+
+bench-capacity: .venv/.installed  ## are the models of capacity right? three variants, levels no fit has seen (some minutes)
+	@$(BIN)/python -m harness.capacity.bench $(ARGS)
 
 test: .venv/.installed-dev  ## run the tests
 	@$(BIN)/pytest -m "not slow and not realtime" $(ARGS)
@@ -66,6 +73,9 @@ lock:  ## pin the newest versions that fit, with hashes and no index address (ne
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml -o requirements.lock
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra all -c requirements-dev.lock pyproject.toml -o requirements-all.lock
+
+services:  ## write a service of docker-compose.yml for each variant
+	@$(BIN)/python -m harness.serve.services
 
 clean:  ## remove what was installed and cached; results stay
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info

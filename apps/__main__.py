@@ -18,8 +18,8 @@ FOREIGN = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "HTTPD
 FOREIGN_PREFIXES = ("UVICORN_", "GRANIAN_", "UWSGI_", "WERKZEUG_", "SANIC_", "FLASK_", "QUART_")
 
 
-def environment(variant: Variant) -> dict[str, str]:
-    """What the server's processes find in their environment."""
+def environment(variant: Variant, trace: str | None = None) -> dict[str, str]:
+    """What the server's processes find in their environment. trace: a folder for stamps."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -28,6 +28,7 @@ def environment(variant: Variant) -> dict[str, str]:
     return kept | {
         "GATEBENCH_VARIANT": variant.name,
         "GATEBENCH_DB_CONNECTIONS": str(variant.budget.db_connections_per_process),
+        **({"GATEBENCH_TRACE": trace} if trace else {}),
     }
 
 
@@ -56,6 +57,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--budget", metavar="NAME=N,…", help="other numbers than its row's, such as slots=8")
+    parser.add_argument("--trace", metavar="FOLDER", help="write there when each request came in and left")
     parser.add_argument("--print", action="store_true", help="show the command instead")
     chosen = parser.parse_args()
     variant = VARIANTS.get(chosen.name)
@@ -70,7 +72,8 @@ def main() -> int:
             return 2
     command = variant.command(chosen.port, chosen.host)
     if not chosen.print:
-        os.execve(command[0], command, environment(variant))  # noqa: S606  no shell, and none wanted
+        found = environment(variant, chosen.trace and os.path.abspath(chosen.trace))
+        os.execve(command[0], command, found)  # noqa: S606  no shell, and none wanted
     print(shlex.join(command))  # noqa: T201
     return 0
 

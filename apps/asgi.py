@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import aclosing, suppress
 from typing import Any
 
+from apps import trace
 from apps.effects import AWAITING, Awaiting, Body, Emit, Left, Program, Receive, pull_async, push_async
 from apps.endpoints import Call, as_json, call
 
@@ -19,6 +20,7 @@ Receiver = Callable[[], Awaitable[Message]]
 Sender = Callable[[Message], Awaitable[None]]
 
 
+@trace.asgi
 async def app(scope: Message, receive: Receiver, send: Sender) -> None:
     """The application, for any ASGI server."""
     if scope["type"] == "lifespan":

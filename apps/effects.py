@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from apps import postgres
 from apps.pool import AsyncPool, Pool, share
 
 monotonic = time.monotonic
+ROW_S = 0.001  # what each query on a row takes where there is no database
 
 
 class Sleep(NamedTuple):
@@ -36,6 +38,18 @@ class Query(NamedTuple):
     """Takes a pooled database connection, holds it for the query's time and gives it back."""
 
     seconds: float
+
+
+class Fetch(NamedTuple):
+    """Reads rows, one query each, on one pooled connection; answers with their values."""
+
+    numbers: Sequence[int]
+
+
+class Increment(NamedTuple):
+    """Adds one to rows, one query each, in one transaction; answers how many there were."""
+
+    numbers: Sequence[int]
 
 
 class Emit(NamedTuple):
@@ -62,7 +76,7 @@ class Left(Exception):
     """The client has gone."""
 
 
-Effect: TypeAlias = Sleep | Until | Query | Emit | Receive | Body | Read
+Effect: TypeAlias = Sleep | Until | Query | Fetch | Increment | Emit | Receive | Body | Read
 Answer: TypeAlias = bytes | Any  # Any: a document, which the adapter serialises
 Program: TypeAlias = Generator[Effect, Any, Answer]
 Blocking: TypeAlias = Mapping[type, Callable[[Any, float], Any]]  # (effect, when the call began) -> its answer
@@ -83,6 +97,16 @@ def _query(effect: Query, _began: float) -> None:
         _wait(monotonic() + effect.seconds)
 
 
+def _fetch(effect: Fetch, began: float) -> list[int]:
+    _query(Query(ROW_S * len(effect.numbers)), began)
+    return [postgres.seeded(number) for number in effect.numbers]
+
+
+def _increment(effect: Increment, began: float) -> int:
+    _query(Query(ROW_S * len(effect.numbers)), began)
+    return len(effect.numbers)
+
+
 def _read(effect: Read, _began: float) -> bytes:
     with open(effect.path, "rb") as file:
         return file.read()
@@ -98,17 +122,31 @@ async def _async_query(effect: Query, _began: float) -> None:
         await _async_wait(monotonic() + effect.seconds)
 
 
+async def _async_fetch(effect: Fetch, began: float) -> list[int]:
+    await _async_query(Query(ROW_S * len(effect.numbers)), began)
+    return [postgres.seeded(number) for number in effect.numbers]
+
+
+async def _async_increment(effect: Increment, began: float) -> int:
+    await _async_query(Query(ROW_S * len(effect.numbers)), began)
+    return len(effect.numbers)
+
+
 BLOCKING: Blocking = {
     Sleep: lambda effect, _began: _wait(monotonic() + effect.seconds),
     Until: lambda effect, began: _wait(began + effect.seconds),
-    Query: _query,
+    Query: postgres.query if postgres.DSN else _query,
+    Fetch: postgres.fetch if postgres.DSN else _fetch,
+    Increment: postgres.increment if postgres.DSN else _increment,
     Read: _read,
 }
 
 AWAITING: Awaiting = {
     Sleep: lambda effect, _began: _async_wait(monotonic() + effect.seconds),
     Until: lambda effect, began: _async_wait(began + effect.seconds),
-    Query: _async_query,
+    Query: postgres.query_async if postgres.DSN else _async_query,
+    Fetch: postgres.fetch_async if postgres.DSN else _async_fetch,
+    Increment: postgres.increment_async if postgres.DSN else _async_increment,
     Read: lambda effect, began: asyncio.to_thread(_read, effect, began),
 }
 

@@ -13,13 +13,14 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
-from apps.effects import LIVE, Body, Emit, Program, Query, Read, Receive, Sleep, Until
+from apps.effects import LIVE, Body, Effect, Emit, Fetch, Increment, Program, Query, Read, Receive, Sleep, Until
+from apps.postgres import drawn, seeded, told
 
 Kind = Literal["reply", "stream", "socket", "document"]
 TEXT = "text/plain; charset=utf-8"
@@ -145,6 +146,19 @@ def db(ms: Milliseconds = 20) -> Program:
     return b'{"id":1,"name":"gatebench","ms":%a}' % ms
 
 
+def rows(queries: Annotated[int, Bounds(1, 500)] = 20) -> Program:
+    """Reads so many rows of a table, one query each."""
+    numbers = drawn(queries)
+    values = yield Fetch(numbers)
+    right = sum(value == seeded(number) for value, number in zip(values, numbers, strict=True))
+    return b'{"queries":%d,"right":%d}' % (queries, right)
+
+
+def update(queries: Annotated[int, Bounds(1, 500)] = 20) -> Program:
+    """Adds one to so many rows, in one transaction."""
+    return b'{"queries":%d,"updated":%d}' % (queries, (yield Increment(drawn(queries))))
+
+
 def cpu(n: Annotated[int, Bounds(1, 5_000_000)] = 10_000) -> Program:
     """A fixed amount of pure-Python integer arithmetic."""
     return b'{"n":%d,"result":%d}' % (n, _arithmetic(n))
@@ -219,7 +233,7 @@ def mix(ms: Milliseconds = 20, n: Annotated[int, Bounds(1, 5_000_000)] = 2000) -
 def state() -> Program:
     """Who answers, and how many programs live here beside this one. For the harness; not a thing to measure."""
     environment = {name: os.environ.get(f"GATEBENCH_{name.upper()}", "") for name in ("token", "variant")}
-    return as_json(environment | {"pid": os.getpid(), "live": len(LIVE) - 1})
+    return as_json(environment | {"pid": os.getpid(), "live": len(LIVE) - 1, "database": told()})
     yield
 
 
@@ -291,6 +305,32 @@ def _unfit(length: str | None) -> Call | None:
     return refusal(400, size.name, length, size.allowed)
 
 
+def answered(effect: Effect, body: bytes | None = None) -> Any:
+    """What an effect answers with where all goes well, without waiting."""
+    match effect:
+        case Body():
+            return body
+        case Read(path):
+            return Path(path).read_bytes()
+        case Fetch(numbers):
+            return list(map(seeded, numbers))
+        case Increment(numbers):
+            return len(numbers)
+    return None
+
+
+def effects_of(program: Program) -> Iterator[Effect]:
+    """What a program asks for when all goes well, without waiting."""
+    got: Any = None
+    try:
+        while True:
+            effect = program.send(got)
+            yield effect
+            got = answered(effect)
+    except StopIteration:
+        return
+
+
 @lru_cache(maxsize=64)  # the same few answers are asked for again and again
 def expected(method: str, path: str, raw_query: str = "", body: bytes | None = b"") -> tuple[int, str, bytes]:
     """Status, content type and body that every server must answer with, computed without waiting.
@@ -301,7 +341,7 @@ def expected(method: str, path: str, raw_query: str = "", body: bytes | None = b
     answer = call(method, path, raw_query, None if body is None else str(len(body)))
     assert answer.kind != "socket", f"{path} has no body"
     sent: list[bytes] = []
-    got: bytes | None = None
+    got: Any = None
     while True:
         try:
             effect, got = answer.program.send(got), None
@@ -310,10 +350,7 @@ def expected(method: str, path: str, raw_query: str = "", body: bytes | None = b
             return answer.status, answer.content_type, b"".join(sent) + whole
         if isinstance(effect, Emit):
             sent.append(effect.data)
-        elif isinstance(effect, Body):
-            got = body
-        elif isinstance(effect, Read):
-            got = Path(effect.path).read_bytes()
+        got = answered(effect, body)
 
 
 def expected_body(name: str, raw_query: str = "", body: bytes = b"") -> bytes:
@@ -337,6 +374,8 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         Endpoint("file", "reply", TEXT, file),
         Endpoint("json", "document", JSON, document),
         Endpoint("mix", "reply", JSON, mix),
+        Endpoint("rows", "reply", JSON, rows),
+        Endpoint("update", "reply", JSON, update),
     )
 }
 ROUTES: Mapping[str, Endpoint] = {

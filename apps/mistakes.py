@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from apps import trace
 from apps.asgi import Message, Receiver, Sender, called, converse, lifespan, received, reply, stream
 from apps.effects import BLOCKING, Answer, Blocking, Body, Left, Program, pull, push
 from apps.variants import VARIANTS
@@ -74,5 +75,5 @@ async def _moved_items(program: Program) -> AsyncGenerator[bytes, None]:
             raise
 
 
-blocking = application(_blocked, _blocked_items)
-to_thread = application(_moved, _moved_items)
+blocking = trace.asgi(application(_blocked, _blocked_items))
+to_thread = trace.asgi(application(_moved, _moved_items))

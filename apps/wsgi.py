@@ -25,6 +25,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import RemoteProtocolError
 
+from apps import trace
 from apps.effects import BLOCKING, Blocking, Body, Emit, Left, Program, Receive, pull, push
 from apps.endpoints import Call, as_json, call, refusal
 
@@ -38,6 +39,7 @@ Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[[str, list[tuple[str, str]]], object]
 
 
+@trace.wsgi
 def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """The application, for any WSGI server."""
     method, path, raw_query = environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", "")

@@ -14,8 +14,7 @@ from harness.paired import log_ratios
 from harness.physics import VOID, judge
 from harness.ranking import noise_floor
 from harness.recording import Recording
-
-TWIN = "/aa"  # a variant of this ending is the same one measured once more: what differs between both is noise
+from harness.trial import TWIN, is_twin
 
 
 class Cell(NamedTuple):
@@ -73,21 +72,39 @@ def usable(recordings: Iterable[Recording]) -> list[Recording]:
     return list(last.values())
 
 
-def values_of(recordings: Iterable[Recording], metrics: Iterable[str] = METRICS) -> Values:
-    """Every cell's values. Whole calls only: parts of streams and sockets follow from them.
+def values_of(
+    recordings: Iterable[Recording], metrics: Iterable[str] = tuple(METRICS), *, parts: bool = False
+) -> Values:
+    """Every cell's values, variants by name. Whole calls only; parts: those of streams and sockets, too.
 
     A quantile is left out where the whole cell has too few samples to name it.
     """
     trials: dict[Cell, dict[str, dict[int, Recording]]] = {}
     for recording in usable(recordings):
         trial = recording.trial
-        for name in dict.fromkeys(part.row for part in trial.scenario.mix):
+        asked = [part.row for part in trial.scenario.mix]
+        for name in dict.fromkeys([*asked, *(recording.names if parts else ())]):
             cell = Cell(trial.scenario.name, trial.scenario.arrivals, trial.level, trial.lens, name)
             trials.setdefault(cell, {}).setdefault(trial.variant, {})[trial.repeat] = recording
     return {
-        (cell, metric): {variant: _measured(METRICS[metric], blocks, cell.endpoint) for variant, blocks in some.items()}
+        (cell, metric): {
+            variant: _measured(METRICS[metric], blocks, cell.endpoint) for variant, blocks in sorted(some.items())
+        }
         for cell, some in sorted(trials.items())
         for metric in metrics
+    }
+
+
+def together(many: Iterable[Values]) -> Values:
+    """Values of different blocks of one Run as one, without those pooled over all blocks: for `series_of`."""
+    found: dict[tuple[Cell, str], dict[str, dict[int, float]]] = {}
+    for values in many:
+        for key, variants in values.items():
+            for name, measured in variants.items():
+                found.setdefault(key, {}).setdefault(name, {}).update(measured.blocks)
+    return {
+        key: {name: Measured(blocks, None) for name, blocks in sorted(variants.items())}
+        for key, variants in sorted(found.items())
     }
 
 
@@ -102,18 +119,47 @@ def _measured(metric: Metric, trials: Mapping[int, Recording], name: str) -> Mea
 
 def floor_of(variants: Mapping[str, Measured]) -> float:
     """How far apart the identical pairs of a cell were, as a logarithm; 0 where there is none."""
-    return noise_floor(
-        [
-            (variants[name.removesuffix(TWIN)].blocks, each.blocks)
-            for name, each in variants.items()
-            if name.endswith(TWIN) and name.removesuffix(TWIN) in variants
-        ]
-    )
+    return noise_floor([(one.blocks, twin.blocks) for one, twin in _pairs(variants)])
+
+
+def floors_of(values: Values) -> dict[tuple[Cell, str], float]:
+    """The noise floor of every cell by every metric: that of its own identical pair; where it has none, the largest of
+    the session's, of the same metric and kind of load; 0 where the session has none."""
+    session: dict[tuple[bool, str], float] = {}
+    for (cell, metric), variants in values.items():
+        kind = (cell.arrivals == "closed", metric)
+        session[kind] = max(session.get(kind, 0.0), floor_of(variants))
+    return {
+        (cell, metric): floor_of(variants) if _pairs(variants) else session[cell.arrivals == "closed", metric]
+        for (cell, metric), variants in values.items()
+    }
+
+
+def noise_of(values: Values) -> dict[str, float]:
+    """Metric → how far apart identical servers were at the most, as a share (0.02: 2 %); of metrics with a pair."""
+    found: dict[str, float] = {}
+    for (_, metric), variants in values.items():
+        if any(len(log_ratios(one.blocks, twin.blocks)) > 1 for one, twin in _pairs(variants)):
+            found[metric] = max(found.get(metric, 0.0), math.expm1(floor_of(variants)))
+    return found
+
+
+def twins_of(values: Values) -> list[str]:
+    """The variants that were measured twice."""
+    return sorted({name.removesuffix(TWIN) for some in values.values() for name in some if is_twin(name)})
+
+
+def _pairs(variants: Mapping[str, Measured]) -> list[tuple[Measured, Measured]]:
+    return [
+        (variants[name.removesuffix(TWIN)], each)
+        for name, each in variants.items()
+        if is_twin(name) and name.removesuffix(TWIN) in variants
+    ]
 
 
 def without_twins(variants: Mapping[str, Measured]) -> dict[str, Measured]:
     """The variants that were asked for."""
-    return {name: each for name, each in variants.items() if not name.endswith(TWIN)}
+    return {name: each for name, each in variants.items() if not is_twin(name)}
 
 
 def series_of(values: Values) -> dict[str, list[float]]:
@@ -123,7 +169,9 @@ def series_of(values: Values) -> dict[str, list[float]]:
     for (cell, metric), variants in values.items():
         if metric != ("throughput_rps" if cell.arrivals == "closed" else "p50_ms"):
             continue
-        (first, base), *others = without_twins(variants).items()
+        if not (asked := without_twins(variants)):
+            continue
+        (first, base), *others = asked.items()
         where = f"{cell.scenario} at {cell.level:g}, {cell.endpoint}"
         for name, each in others:
             found[f"{name} ÷ {first} ({where})"] = log_ratios(base.blocks, each.blocks)

@@ -9,7 +9,7 @@ from typing import Any
 from apps.endpoints import ENDPOINTS
 from apps.variants import VARIANTS
 from harness import scenarios
-from harness.trial import Scenario, plan, predicted_s
+from harness.trial import TWIN, Scenario, plan, predicted_s, twinned
 
 Rows = list[dict[str, Any]]
 
@@ -54,7 +54,9 @@ def _predicted_s(asked: list[Scenario]) -> int:
     """How long a whole file takes by default where no server is missing."""
     names = {one.name: scenarios.names_of(one.variants or scenarios.BASE) for one in asked}
     holes = {name: variant.holes for name, variant in VARIANTS.items()}
-    return round(predicted_s(plan(tuple(VARIANTS), asked, seed=1, holes=holes, only=names)))
+    twin, chosen = twinned(asked, names, holes)
+    everyone = (*VARIANTS, *([f"{twin}{TWIN}"] if twin else []))
+    return round(predicted_s(plan(everyone, asked, seed=1, holes=holes, only=chosen)))
 
 
 def all_scenarios() -> Rows:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from harness import __version__
+from harness.capacity import verbs
 from harness.errors import EnvironmentFault, GatebenchError, NothingUsable, UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,20 @@ class Pattern(click.ParamType[str]):
         return str(value)
 
 
+class Repeats(click.ParamType[int | str]):
+    """A number of repeats, or `auto`."""
+
+    name = "repeats"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  click's own signature
+        return "[N|auto]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == "auto":
+            return str(value)
+        return click.IntRange(1, 1000).convert(value, param, ctx)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="gatebench")
 def cli() -> None:
@@ -61,17 +76,34 @@ def cli() -> None:
 @cli.command()
 @click.argument("scenarios", nargs=-1)
 @click.option("--variants", help="Comma-separated names, or groups; the scenario's own unless told.")
-@click.option("--repeats", type=click.IntRange(1, 1000), help="Independent trials of each cell.")
+@click.option("--repeats", type=Repeats(), help="Independent trials of each cell; auto: until it is precise enough.")
+@click.option(
+    "--precision",
+    type=click.FloatRange(0.001, 1),
+    help="Of --repeats auto: a share; 0.03 unless told, for intervals of ± 3 %.",
+)
+@click.option(
+    "--budget-minutes",
+    type=click.FloatRange(0, 10_000, min_open=True),
+    help="Of --repeats auto: it ends then in any case; 20 unless told.",
+)
+@click.option("--aa", is_flag=True, help="Measure one variant twice in each block of every scenario: the noise floor.")
 @click.option("--duration", type=click.IntRange(1, 86_400), help="Seconds under load of each trial.")
 @click.option(
-    "--backend", type=click.Choice(["process"]), default="process", show_default=True, help="How servers are run."
+    "--backend",
+    type=click.Choice(["process", "compose", "url"]),
+    default="process",
+    show_default=True,
+    help="How servers are run.",
 )
+@click.option("--target", multiple=True, metavar="NAME=http://HOST:PORT", help="A server of --backend url; repeatable.")
+@click.option("--memory", "memory_mb", type=click.IntRange(16, 1_000_000), help="MB that each container may take.")
+@click.option("--database", is_flag=True, help="Query a PostgreSQL, started for the run, instead of the embedded pool.")
+@click.option("--trace", is_flag=True, help="Stamp each request in the application, and show where its time went.")
 @click.option(
     "--lens",
     metavar="[as-configured|equal-cpu|equal-slots[=N]|equal-memory]",
-    default="equal-cpu",
-    show_default=True,
-    help="What variants have in common.",
+    help="What variants have in common; equal-cpu unless told.",
 )
 @click.option("--server-cpus", help="Where servers run, such as 0-2,4; one CPU unless told.")
 @click.option("--generator-cpus", help="Where the load is made; the last CPU that is left unless told.")
@@ -135,9 +167,9 @@ def _tell(folder: Path, code: int, *, as_json: bool, strict: bool) -> int:
 @as_json
 def report(run: Path | None, as_json: bool) -> int:
     """Rebuild the page of RUN (the newest unless told)."""
+    read = _read(run)
     from harness.report import page
 
-    read = _read(run)
     path = page.write(read)
     click.echo(json.dumps({"report": str(path), "problems": list(read.problems)}) if as_json else str(path))
     return UsageError.exit_code if read.problems else 0
@@ -151,9 +183,9 @@ def report(run: Path | None, as_json: bool) -> int:
 @as_json
 def charts(run: Path | None, image: str, only: str | None, to: Path | None, as_json: bool) -> int:
     """Write each chart of RUN as a picture."""
+    read = _read(run)
     from harness.report import pictures
 
-    read = _read(run)
     paths = pictures.write(read, to or read.folder / "charts", image, only.split(",") if only else None)
     if not paths:
         raise NothingUsable(f"{read.folder} has no usable cell, so there is nothing to draw")
@@ -180,6 +212,60 @@ def export(run: Path | None, kind: str, as_json: bool) -> int:
         case _:
             click.echo(tables.csv(rows), nl=False)
     return UsageError.exit_code if read.problems else 0
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BASE [NEW…]")
+@click.option("--base", metavar="VARIANT", help="Of one run: the variant that the others are held against.")
+@click.option("--new", metavar="VARIANT,…", help="Of one run: those that are compared with it; all others unless told.")
+@click.option("--reference", metavar="VARIANT", help="In every run: take out what changed for it, too.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 10),
+    default=0.05,
+    show_default=True,
+    help="A share: what is slower by more is a regression.",
+)
+@click.option("--across-machines", is_flag=True, help="Compare although facts of the machines differ.")
+@click.option("--markdown", is_flag=True, help="Print a table for a pull request.")
+@click.option("--to", type=click.Path(path_type=Path), help="The chart of three runs and more: .html, .png, .svg.")
+@as_json
+def compare(runs: Sequence[Path], as_json: bool, markdown: bool, to: Path | None, **options: Any) -> int:
+    """Differences with intervals: two runs, variants of one run (--base), or the history of three runs and more.
+
+    Exit 3: something is slower beyond the tolerance, or an answer is gone. Exit 4: nothing can be compared.
+    """
+    from harness import comparing, show
+
+    if to is not None and len(runs) < 3:
+        raise UsageError("--to is of the chart of three runs and more")
+    answer = comparing.compared([_read(run) for run in runs], **options)
+    if answer.histories:
+        from harness.report import histories
+
+        chart = histories.write(answer.histories, answer.runs, to or runs[-1] / "history.html")
+        click.echo(f"chart: {chart}", err=True)
+    if as_json:
+        click.echo(json.dumps(answer.rows))
+    elif markdown:
+        click.echo(answer.markdown, nl=False)
+    else:
+        show.comparison(answer)
+    return answer.exit_code
+
+
+@cli.command()
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--column", "columns", multiple=True, metavar="COLUMN=HEADING", help="Under which heading; repeatable.")
+@as_json
+def audit(table: Path, columns: Sequence[str], as_json: bool) -> int:
+    """Hold anyone's published TABLE of results, a CSV, against the laws of queueing (docs/audit.md)."""
+    from harness import audit as auditor
+    from harness import published, show
+
+    found = auditor.audit(published.read_file(table, published.mapping(columns)))
+    click.echo(json.dumps(auditor.rows_of(found))) if as_json else show.findings(found)
+    return 0
 
 
 @cli.command()
@@ -293,6 +379,10 @@ def selftest(as_json: bool) -> int:
     if path is None:
         click.echo(f"gatebench: the certificate could not be kept in {certificate.place().parent}", err=True)
     return 0 if made.ok else NothingUsable.exit_code
+
+
+cli.add_command(verbs.capacity)
+cli.add_command(verbs.plan)
 
 
 def _check(check: Any) -> list[str]:

@@ -14,13 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.blocks import METRICS, Cell, Measured, Values, floor_of, without_twins
+from harness.blocks import METRICS, Cell, Measured, Values, floors_of, without_twins
 from harness.errors import UsageError
 from harness.lenses import the_one_of
 from harness.paired import BAND, FASTER, SAME, SLOWER, UNKNOWN, Claim, Ratio, claims, log_ratios, paired, unpaired
 from harness.recording import Recording
 
 BY_NATURE = ("source",)  # the facts that two runs are compared for; every other one has to be the same
+# of a scenario: what may differ between two runs that asked the same at one level
+NO_QUESTION = {"question", "repeats", "variants", "users", "rates", "slo", "aa"}
 NO_REFERENCE = "measured at different times: what changed on the machine meanwhile is part of the difference"
 
 
@@ -98,7 +100,9 @@ def check(base: Sequence[Recording], new: Sequence[Recording], *, across_machine
     asked: dict[tuple[str, float], set[str]] = {}
     for recording in (*base, *new):
         trial = recording.trial
-        question = trial.scenario.model_dump_json(exclude={"question", "repeats", "variants", "users", "rates", "slo"})
+        question = trial.scenario.model_dump_json(
+            exclude={"question", "repeats", "variants", "users", "rates", "slo", "aa"}
+        )
         asked.setdefault((trial.scenario.name, trial.level), set()).add(question)
     the_one_of(recording.trial.lens for recording in (*base, *new))
     if changed := sorted({name for (name, _), questions in asked.items() if len(questions) > 1}):
@@ -114,9 +118,9 @@ def check(base: Sequence[Recording], new: Sequence[Recording], *, across_machine
 def of_variants(values: Values, base: str, new: Iterable[str]) -> list[Pair]:
     """Variants of one Run against one of them, in the same blocks."""
     wanted = list(new)
-    pairs = []
+    pairs, floors = [], floors_of(values)
     for (cell, metric), variants in values.items():
-        floor = floor_of(variants)
+        floor = floors[cell, metric]
         for name in wanted:
             old, fresh = variants.get(base), variants.get(name)
             if old or fresh:
@@ -128,10 +132,10 @@ def of_variants(values: Values, base: str, new: Iterable[str]) -> list[Pair]:
 
 def of_runs(base: Values, new: Values, reference: str | None = None) -> list[Pair]:
     """Each variant of two Runs against itself; where a reference is named, by its ratio to that."""
-    pairs = []
+    pairs, old_floors, new_floors = [], floors_of(base), floors_of(new)
     for cell, metric in sorted(base.keys() | new.keys()):
         before, after = base.get((cell, metric), {}), new.get((cell, metric), {})
-        floor = max(floor_of(before), floor_of(after))
+        floor = max(old_floors.get((cell, metric), 0.0), new_floors.get((cell, metric), 0.0))
         for name in sorted(without_twins(before).keys() | without_twins(after).keys()):
             old, fresh = before.get(name), after.get(name)
             note = _absent(old, "the base run") or _absent(fresh, "the new run")
@@ -217,41 +221,69 @@ def regressions(found: Iterable[Difference]) -> list[Difference]:
     return [row for row in found if row.regression]
 
 
-WORDS = {FASTER: "faster", SLOWER: "**slower**", SAME: "same", UNKNOWN: "~"}
+WORDS = {FASTER: "faster", SLOWER: "slower", SAME: "same", UNKNOWN: "~"}
+
+
+HEADS = ("scenario", "load", "endpoint", "variant", "metric", "base", "new", "new ÷ base", "verdict")
+
+
+def summary(found: Iterable[Difference]) -> str:
+    """How many are what, in one sentence."""
+    rows = list(found)
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in WORDS}
+    worse = len(regressions(rows))
+    said = ", ".join(f"{count} {'not known' if verdict == UNKNOWN else verdict}" for verdict, count in counts.items())
+    return f"{len(rows)} comparisons: {said}. {worse} regression{'s' * (worse != 1)}."
 
 
 def markdown(found: Iterable[Difference], title: str = "") -> str:
     """A table for a pull request: what changed first, in one sentence, then every row; `~` where it can't tell."""
     rows = list(found)
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in WORDS}
-    worse = regressions(rows)
-    said = ", ".join(f"{count} {'not known' if verdict == UNKNOWN else verdict}" for verdict, count in counts.items())
-    head = ["scenario", "load", "endpoint", "variant", "metric", "base", "new", "new ÷ base", "verdict"]
-    lines = [head, ["---"] * len(head), *(_line(row) for row in rows)]
     return "".join(
         [
-            f"### {_code(title)}\n\n" if title else "",
-            f"{len(rows)} comparisons: {said}. {len(worse)} regression{'s' * (len(worse) != 1)}.\n\n",
-            *(f"| {' | '.join(line)} |\n" for line in lines),
+            f"### {code(title)}\n\n" if title else "",
+            f"{summary(rows)}\n\n",
+            table(HEADS, map(_line, rows)),
             "\nRatios with 95 % intervals, by Holm's correction wider where there are many; "
             "no interval, no claim (`~`).\n",
         ]
     )
 
 
+def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """In Markdown."""
+    return "".join(f"| {' | '.join(line)} |\n" for line in (heads, ["---"] * len(heads), *lines))
+
+
 def _line(row: Difference) -> list[str]:
-    load = f"{row.level:,g} users" if row.arrivals == "closed" else f"{row.level:,g}/s {row.arrivals}"
-    bounds = "~" if row.low is None or row.high is None else f"[{row.low:.3f} – {row.high:.3f}]"
+    """Names as code; a slower one stands out."""
+    cells = line(row)
+    verdict = cells[8].replace(SLOWER, f"**{SLOWER}**")
+    return [*map(code, cells[:5]), *cells[5:8], verdict]
+
+
+def line(row: Difference) -> tuple[str, ...]:
+    """One row under HEADS, as plain text."""
+    bounds = interval(row.low, row.high)
     ratio = "n/a" if row.ratio is None else f"{row.ratio:.3f} {bounds}"
     verdict = WORDS[row.verdict] + (" ⚠" if row.regression else "")
-    names = map(_code, (row.scenario, load, row.endpoint, row.variant, row.metric))
-    return [*names, _number(row.base), _number(row.new), ratio, verdict]
+    names = (row.scenario, load_of(row.arrivals, row.level), row.endpoint, row.variant, row.metric)
+    return (*names, number(row.base), number(row.new), ratio, verdict)
 
 
-def _number(value: float | None) -> str:
+def load_of(arrivals: str, level: float) -> str:
+    return f"{level:,g} users" if arrivals == "closed" else f"{level:,g}/s {arrivals}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Of a ratio."""
+    return "~" if low is None or high is None else f"[{low:.3f} – {high:.3f}]"
+
+
+def number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}"
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """As code, in which Markdown runs nothing; what would end the code or the cell is taken out."""
     return "`" + " ".join(re.sub(r"[`|\\<>]", " ", text).split())[:100] + "`"

@@ -50,14 +50,14 @@ class Target:
 
     address: Address
     variant: Variant
-    token: str
+    token: str | None  # None: it has no /state to say who it is
 
 
 Check = Callable[[Target, str], Finding]
 Request = tuple[str, str, bytes | None]  # method, path and query, body; without a body there is no Content-Length
 
 
-def check(address: Address, variant: Variant, token: str, *, full: bool = True) -> list[Finding]:
+def check(address: Address, variant: Variant, token: str | None, *, full: bool = True) -> list[Finding]:
     """Every finding about a server; not full: a probe of some milliseconds, whether it is still ours and answers."""
     target = Target(address, variant, token)
     findings = [_checked(identity, target, "state")]
@@ -82,6 +82,10 @@ def _checked(each: Check, target: Target, endpoint: str) -> Finding:
     if reason := target.variant.holes.get(endpoint):
         sentence = f"/{endpoint} {each.__name__}: skipped: {reason}"
         return Finding(each.__name__, endpoint, "a stated hole", "skipped", True, sentence)
+    if target.token is None and each in (identity, leaving, database):
+        return Finding(
+            each.__name__, endpoint, "a /state", "skipped", True, f"/{endpoint} {each.__name__}: it has no /state"
+        )
     try:
         return each(target, endpoint)
     except (OSError, http.client.HTTPException, ProtocolError, ValueError, LookupError, TypeError) as error:
@@ -138,6 +142,12 @@ def identity(target: Target, endpoint: str) -> Finding:
     except (ValueError, LookupError, TypeError):
         measured = str(answer)
     return _found("identity", endpoint, wanted, measured, ok=measured == wanted)
+
+
+def database(target: Target, endpoint: str) -> Finding:
+    """Queries are performed by what waits as all else does there: never by a driver that stops every greenlet."""
+    told = str(json.loads(fetch(target.address, "/state")[0].body)["database"])
+    return _found("database", endpoint, "queries that wait as all else does", told, ok=not told.startswith("refused"))
 
 
 def answers(target: Target, endpoint: str) -> Finding:
@@ -430,6 +440,7 @@ DOCUMENTS = tuple(name for name, endpoint in ENDPOINTS.items() if endpoint.kind 
 
 # To add a check: write its function, and its row with the endpoints that it is for.
 CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
+    (database, ("db",)),
     (answers, (*REPLIES, "stream")),
     (document, DOCUMENTS),
     (invalid, tuple(ENDPOINTS)),

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from harness import certificate, facts
+from harness.serve import compose
 from harness.serve.reaper import kill_group
 
 BACKLOG = 2048
@@ -151,6 +152,7 @@ def instrument() -> Check:
 
 def leftovers() -> Check:
     found = [process.pid for process in _left()] + [path.name for path in _scratch()]
+    found += [f"containers of run {run}" for run in compose.orphans()]
     return Check("leftovers", not found, f"of earlier runs: {found or 'none'}", "gatebench doctor --clean")
 
 
@@ -180,7 +182,7 @@ def clean() -> list[str]:
     for path in _scratch():
         shutil.rmtree(path, ignore_errors=True)
         said.append(f"removed {path}")
-    return said
+    return said + compose.clean()
 
 
 def examine() -> list[Check]:

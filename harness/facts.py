@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +18,8 @@ import psutil
 
 MOST_CPUS = 8191  # of the kernel (CONFIG_NR_CPUS)
 ROOT = Path(__file__).resolve().parents[1]
+# of what is installed these measure nothing: they read and draw what was measured
+READERS = ("click", "jinja2", "kaleido", "pandas", "plotly", "rich", "scipy", "setuptools")
 PACKAGES = ("gevent", "greenlet", "gunicorn", "httptools", "locust", "numpy", "uvicorn", "uvloop", "wsproto")
 
 
@@ -47,7 +51,21 @@ def _source() -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in PACKAGES}
+    """Of what measures, and of every server and framework that is installed here to be measured."""
+    try:
+        wanted = [one for one in metadata.requires("gatebench") or () if not re.search("extra == .dev", one)]
+        named = [re.split(r"[^A-Za-z0-9._-]", one, maxsplit=1)[0] for one in wanted]
+    except metadata.PackageNotFoundError:
+        named = []
+    found = {name: _version(name) for name in sorted({*PACKAGES, *named} - set(READERS))}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _memory_limit_mb() -> int | None:
@@ -85,13 +103,15 @@ def collect() -> dict[str, Any]:
     return {name: find() for name, find in FACTS.items()}
 
 
-def kernel_counters() -> dict[str, int]:
-    """Listen overflows and retransmits so far, of the whole network namespace; empty where the kernel does not say."""
-    counters: dict[str, int] = {}
-    for path in ("/proc/net/netstat", "/proc/net/snmp"):
-        lines = (_read(path) or "").splitlines()
-        for names, values in zip(lines[::2], lines[1::2], strict=False):
-            counters |= dict(zip(names.split()[1:], map(int, values.split()[1:]), strict=False))
+def kernel_counters(*processes: str) -> dict[str, int]:
+    """Listen overflows and retransmits so far, of the whole network namespaces of these processes (ours unless told);
+    empty where the kernel does not say."""
+    counters: Counter[str] = Counter()
+    for process in processes or ("self",):
+        for name in ("netstat", "snmp"):
+            lines = (_read(f"/proc/{process}/net/{name}") or "").splitlines()
+            for names, values in zip(lines[::2], lines[1::2], strict=False):
+                counters.update(dict(zip(names.split()[1:], map(int, values.split()[1:]), strict=False)))
     wanted = ("ListenOverflows", "ListenDrops", "RetransSegs", "TCPSynRetrans")
     return {name: counters[name] for name in wanted if name in counters}
 

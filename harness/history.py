@@ -8,12 +8,15 @@ level (`harness.changes`), there is a Change, with what it came to.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from harness.blocks import METRICS, Cell, Values, without_twins
-from harness.changes import LEAST, RISK, change_points
-from harness.paired import Ratio, log_ratios, ratio_of, unpaired
+from harness.changes import RISK, change_points
+from harness.compare import WORDS, code, interval, load_of, number, table
+from harness.paired import FASTER, SLOWER, UNKNOWN, Ratio, log_ratios, ratio_of, unpaired
+
+LEAST_RUNS = 12  # by ranks, at this risk, not even the clearest step is always seen in fewer
 
 
 class Point(NamedTuple):
@@ -70,8 +73,8 @@ def _history(cell: Cell, metric: str, variant: str, reference: str, points: list
     found = changes_of(ratios, risk)
     higher = METRICS[metric].higher_is_better
     changes = tuple(Change(points[at].run, ratio, _better(ratio, higher)) for at, ratio in found.items())
-    if len(points) < 2 * LEAST:
-        reason = f"{len(points)} runs are too few to see a change; {2 * LEAST} at least"
+    if len(points) < LEAST_RUNS and not changes:
+        reason = f"{len(points)} runs are too few to see a change; {LEAST_RUNS} at least"
     elif changes:
         moved = ", ".join(f"{(change.ratio.ratio or 1) - 1:+.1%} from {change.run} on" for change in changes)
         reason = f"changed against {reference}: {moved}"
@@ -94,3 +97,73 @@ def _better(ratio: Ratio, higher_is_better: bool) -> bool | None:
     if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
         return None
     return (ratio.low > 1) == higher_is_better
+
+
+# -- the answer ------------------------------------------------------------------------------------------------------
+
+
+def verdict_of(one: History) -> str:
+    """By its last change: what was slower once and is mended is no news."""
+    better = one.changes[-1].better if one.changes else None
+    return UNKNOWN if better is None else FASTER if better else SLOWER
+
+
+def regressions(found: Iterable[History], tolerance: float) -> list[History]:
+    """Whose last change was for the worse, by more than the tolerance (0.05: 5 %)."""
+    return [
+        one
+        for one in found
+        if verdict_of(one) == SLOWER and abs(one.changes[-1].ratio.mean or 0.0) > math.log1p(tolerance)
+    ]
+
+
+def rows_of(found: Sequence[History], tolerance: float) -> list[dict[str, Any]]:
+    """For `--json`: base and new are the first and the last run's ratio to the reference, ratio the last change."""
+    worse = regressions(found, tolerance)
+    return [
+        {
+            "variant": one.variant,
+            "scenario": one.cell.scenario,
+            "endpoint": one.cell.endpoint,
+            "metric": one.metric,
+            "base": one.points[0].ratio.ratio,
+            "new": one.points[-1].ratio.ratio,
+            **(_bounds(one.changes[-1].ratio) if one.changes else dict.fromkeys(("ratio", "low", "high"))),
+            "verdict": verdict_of(one),
+            "level": one.cell.level,
+            "arrivals": one.cell.arrivals,
+            "lens": one.cell.lens,
+            "reference": one.reference,
+            "regression": one in worse,
+            "reason": one.reason,
+            "points": [
+                {"run": point.run, **_bounds(point.ratio), "blocks": point.ratio.blocks} for point in one.points
+            ],
+            "changes": [
+                {"run": change.run, **_bounds(change.ratio), "better": change.better} for change in one.changes
+            ],
+        }
+        for one in found
+    ]
+
+
+def _bounds(ratio: Ratio) -> dict[str, float | None]:
+    return {"ratio": ratio.ratio, "low": ratio.low, "high": ratio.high}
+
+
+HEADS = ("scenario", "load", "endpoint", "variant", "metric", "first", "last", "verdict", "why")
+
+
+def line(one: History) -> tuple[str, ...]:
+    """One row under HEADS, as plain text."""
+    cell, ends = one.cell, (one.points[0].ratio, one.points[-1].ratio)
+    ratios = [f"{number(ratio.ratio)} {interval(ratio.low, ratio.high)}" for ratio in ends]
+    names = (cell.scenario, load_of(cell.arrivals, cell.level), cell.endpoint, one.variant, one.metric)
+    return (*names, *ratios, WORDS[verdict_of(one)], one.reason)
+
+
+def markdown(found: Sequence[History], worse: Sequence[History]) -> str:
+    """A table for a pull request."""
+    said = f"{len(found)} histories as ratios to {code(found[0].reference)}; {len(worse)} with a regression.\n\n"
+    lines = [[*map(code, cells[:5]), *cells[5:8], code(cells[8])] for cells in map(line, found)]
+    return said + table(HEADS, lines)

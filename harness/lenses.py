@@ -101,10 +101,11 @@ def parsed(text: str) -> str:
     return f"{name}={int(number or SLOTS)}"
 
 
-def under(lens: str, variants: Iterable[Variant]) -> dict[str, Variant]:
+def under(lens: str, variants: Iterable[Variant], *, contained: bool = False) -> dict[str, Variant]:
     """Each variant with the budget that the lens gives it. UsageError when one of them has to be refused."""
     name, _, slots = lens.partition("=")
-    given = {variant.name: (variant, LENSES[name](variant, int(slots or SLOTS))) for variant in variants}
+    rule = equal_cpu if name == "equal-memory" and contained else LENSES[name]  # the engine holds it to the limit
+    given = {variant.name: (variant, rule(variant, int(slots or SLOTS))) for variant in variants}
     refused = {name: budget for name, (_, budget) in given.items() if isinstance(budget, str)}
     if refused:
         rest = [name for name in given if name not in refused]

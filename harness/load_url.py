@@ -5,10 +5,11 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from harness import facts
@@ -100,14 +101,31 @@ def _shape(pattern: str, words: Sequence[str]) -> schedule.Shape:
 
 def _drive(trial: Trial, target: Target, fleet: Fleet) -> Driven:
     _, generator_cpus = facts.cpu_sets(processes=fleet.processes)
+    with Generator(generator_cpus, fleet) as generator:
+        found = driven(trial, target, generator, generator_cpus)
+    return found._replace(recording=shortened(found.recording)) if found.stopped else found
+
+
+def driven(
+    trial: Trial,
+    target: Target,
+    generator: Generator,
+    generator_cpus: frozenset[int],
+    machine: Mapping[str, Any] = MappingProxyType({}),
+) -> Driven:
+    """One Trial against the URL, by a generator that runs. machine: the facts that its Recording is to keep.
+
+    An interrupted one is whole: what never came is in it as failed. Raises EnvironmentFault for a broken generator.
+    """
     subject = Subject(name="url", family="unknown", interface="unknown", server="unknown", framework="unknown")
-    with tempfile.TemporaryDirectory(prefix="gatebench-") as scratch, Generator(generator_cpus, fleet) as generator:
+    with tempfile.TemporaryDirectory(prefix="gatebench-") as scratch:
         rows = Path(scratch) / "rows.jsonl"
         order = Order(
             scenario=trial.scenario,
             level=trial.level,
             seed=trial.seed,
             host=target.host,
+            name=target.name,
             port=target.port,
             targets=(target.path,),
             expected=(None,),
@@ -121,15 +139,15 @@ def _drive(trial: Trial, target: Target, fleet: Fleet) -> Driven:
     end = End(
         outcome=outcome,
         reason=str(interrupted or last.spoilt),
-        loaded_s=last.loaded_s,
+        loaded_s=max(last.loaded_s, 0.0),
         errors=last.errors,
         started_late=last.started_late,
         not_started=last.not_started,
         notes=last.notes,
     )
-    head = Head(trial=trial, subject=subject, facts={}, started_at=started_at, generator_cpus=tuple(generator_cpus))
-    recording = Recording(head, recorded, (), end)
-    return Driven(shortened(recording), interrupted.exit_code) if interrupted else Driven(recording, 0)
+    cpus = tuple(generator_cpus)
+    head = Head(trial=trial, subject=subject, facts=dict(machine), started_at=started_at, generator_cpus=cpus)
+    return Driven(Recording(head, recorded, (), end), interrupted.exit_code if interrupted else 0)
 
 
 def shortened(recording: Recording) -> Recording:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from apps.endpoints import BYTES, ENDPOINTS, expected_body
 from harness.conformance import written
 from harness.errors import Interrupted
 from harness.facts import kernel_counters
-from harness.lenses import told
 from harness.load.order import Order, Progress
 from harness.load.process import Generator
 from harness.recording import End, Head, Model, Outcome, Recording, Row, Sample, read_rows
-from harness.serve.process import Server, identity
+from harness.serve.backends import Server, at_rest, fate, networks, runs_as, watched
+from harness.serve.postgres import Database, claims, differences
 from harness.serve.sampler import Sampler, unique_mb
+from harness.traces import Tracer
 from harness.trial import Part, Subject, Trial
 
 POLL_S = 0.1
@@ -35,6 +36,8 @@ class Bench:
     generator_cpus: frozenset[int]
     tick: Callable[[], None]
     ceilings: Mapping[Model, float] = field(default_factory=dict)  # the generator's own, by its certificate
+    database: Database | None = None
+    tracer: Tracer | None = None
 
 
 def subject_of(server: Server) -> Subject:
@@ -46,7 +49,7 @@ def subject_of(server: Server) -> Subject:
         interface=variant.interface,
         server=variant.server,
         framework=variant.framework,
-        command=("python", "-m", "apps", variant.name, *told(variant)),
+        command=runs_as(server),
         budget=asdict(variant.budget),
     )
 
@@ -73,8 +76,9 @@ def _expected_from(server: Server, part: Part) -> str | None:
     return expected_of(part)
 
 
-def order_of(trial: Trial, server: Server, rows: Path) -> Order:
+def order_of(trial: Trial, server: Server, rows: Path, tracer: Tracer | None = None) -> Order:
     """The Trial as the load process is told it, with the right body of every reply that has one."""
+    traced: dict[str, Any] = {"trace": str(tracer.folder), "first_id": tracer.first_id()} if tracer else {}
     return Order(
         scenario=trial.scenario,
         level=trial.level,
@@ -84,19 +88,22 @@ def order_of(trial: Trial, server: Server, rows: Path) -> Order:
         targets=tuple(map(target, trial.scenario.mix)),
         expected=tuple(_expected_from(server, part) for part in trial.scenario.mix),
         rows=str(rows),
+        **traced,
     )
 
 
 def measure(trial: Trial, server: Server, generator: Generator, bench: Bench, attempt: int = 0) -> Recording:
     """Measures one Trial. A server's death, an interrupt and a dead generator end it early and stand in its `end`."""
     generator.ensure()
-    started_at, before = datetime.now(UTC).isoformat(), kernel_counters()
+    started_at, before = datetime.now(UTC).isoformat(), kernel_counters(*networks(server))
+    counted = bench.database.counts() if bench.database else None
     with tempfile.TemporaryDirectory(prefix="gatebench-") as scratch:
         rows = Path(scratch) / "rows.jsonl"
-        generator.send(order_of(trial, server, rows))
-        end, samples = _watch(trial, server, generator, bench)
+        order = order_of(trial, server, rows, bench.tracer)
+        generator.send(order)
+        end, samples, origin = _watch(trial, server, generator, bench)
         recorded = tuple(read_rows(rows))
-    after = kernel_counters()
+    after = kernel_counters(*networks(server))
     head = Head(
         trial=trial,
         subject=subject_of(server),
@@ -106,6 +113,7 @@ def measure(trial: Trial, server: Server, generator: Generator, bench: Bench, at
         generator_cpus=tuple(sorted(bench.generator_cpus)),
         attempt=attempt,
         ceilings=dict(bench.ceilings),
+        database_cpus=tuple(sorted(bench.database.cpus)) if bench.database else (),
     )
     end = end.model_copy(
         update={
@@ -113,7 +121,12 @@ def measure(trial: Trial, server: Server, generator: Generator, bench: Bench, at
             "omitted": omitted(trial, recorded),
         }
     )
-    return Recording(head, recorded, tuple(samples), end)
+    traces = bench.tracer.traces(trial, order.first_id, origin) if bench.tracer else ()
+    recording = Recording(head, recorded, tuple(samples), end, traces)
+    if bench.database is None or counted is None or not (asked := claims(recording)):
+        return recording
+    found = differences(counted, bench.database.counts(), asked)
+    return replace(recording, end=end.model_copy(update={"uncounted": tuple(found)}))
 
 
 def omitted(trial: Trial, rows: tuple[Row, ...]) -> int:
@@ -129,8 +142,8 @@ def omitted(trial: Trial, rows: tuple[Row, ...]) -> int:
     return max(finished.values()) * len(finished) - sum(finished.values())
 
 
-def _watch(trial: Trial, server: Server, generator: Generator, bench: Bench) -> tuple[End, list[Sample]]:
-    """Follows a Trial to its end, second by second; says why it ended."""
+def _watch(trial: Trial, server: Server, generator: Generator, bench: Bench) -> tuple[End, list[Sample], float]:
+    """Follows a Trial to its end, second by second; says why it ended, and when its first arrival was due."""
     scenario = trial.scenario
     # PROOFS, fault 6: whatever hangs, it ends by then
     deadline = time.monotonic() + scenario.given_up_s
@@ -139,11 +152,13 @@ def _watch(trial: Trial, server: Server, generator: Generator, bench: Bench) -> 
     sampler: Sampler | None = None
     last: Progress | None = None
     uss: float | None = None
+    origin = 0.0
     while last is None or last.state not in ("done", "failed"):
         try:
             last = generator.progress(POLL_S)
             if last is not None and last.state == "started":
-                sampler = _sampler(server, generator, bench, last.origin)
+                origin = last.origin
+                sampler = _sampler(server, generator, bench, origin)
             elif last is not None and last.state == "second":
                 bench.tick()
                 uss = unique_mb(server.descendants()) if last.second == scenario.duration_s else uss
@@ -170,23 +185,26 @@ def _watch(trial: Trial, server: Server, generator: Generator, bench: Bench) -> 
         errors=last.errors,
         started_late=last.started_late,
         not_started=last.not_started,
-        uss_mb=uss,
+        uss_mb=uss or None,
         restarts=sampler.restarts if sampler else 0,
         notes=last.notes,
     )
-    return end, samples
+    return end, samples, origin
 
 
 def _sampler(server: Server, generator: Generator, bench: Bench, origin: float) -> Sampler:
-    trees = {"server": server.descendants, "generator": generator.processes}
-    return Sampler(trees, bench.server_cpus, bench.generator_cpus, origin)
+    finders = {
+        "server": watched(server),
+        "generator": generator.processes,
+        "database": bench.database.watched if bench.database else None,
+    }
+    trees = {who: find for who, find in finders.items() if find is not None}
+    return Sampler(trees, bench.server_cpus, bench.generator_cpus, origin, server.descendants)
 
 
 def _epitaph(server: Server) -> str:
     tail = server.log_tail(3).replace("\n", " | ")
-    return f"{server.variant.name} died (exit code {server.process.returncode}) while it was measured" + (
-        f": {tail}" if tail else ""
-    )
+    return f"{server.variant.name} {fate(server)} while it was measured" + (f": {tail}" if tail else "")
 
 
 def settled(server: Server, within_s: float = 1.5) -> bool:
@@ -196,7 +214,7 @@ def settled(server: Server, within_s: float = 1.5) -> bool:
     while fast < 2:
         begin = time.monotonic()
         try:
-            idle = identity(server.address, timeout_s=within_s)["live"] == 0
+            idle = at_rest(server, within_s)
         except (OSError, ValueError, KeyError):
             idle = False
         if time.monotonic() > deadline:

@@ -23,6 +23,7 @@ FASTER, SLOWER, SAME, UNKNOWN = "faster", "slower", "same", "unknown"
 BAND = 0.02  # of a ratio around 1; a smaller difference decides nothing for anybody who chooses a server
 POWER = 0.9
 MOST_BLOCKS = 1_000  # of an advice
+MOST_RATIO = 1_000.0  # between an interval's centre and its bounds
 LEAST_BLOCKS = 6  # before `enough()` says so: of fewer, the spread itself is hardly known
 
 
@@ -42,11 +43,16 @@ class Ratio:
 
     @property
     def low(self) -> float | None:
-        return None if self.mean is None or self.error is None else math.exp(self.mean - self._half)
+        return None if self.mean is None or not self._known else math.exp(self.mean - self._half)
 
     @property
     def high(self) -> float | None:
-        return None if self.mean is None or self.error is None else math.exp(self.mean + self._half)
+        return None if self.mean is None or not self._known else math.exp(self.mean + self._half)
+
+    @property
+    def _known(self) -> bool:
+        """Two blocks and a small risk give bounds that are no numbers any more: they say nothing, so there are none."""
+        return self.error is not None and self._half <= math.log(MOST_RATIO)
 
     @property
     def _half(self) -> float:
@@ -168,7 +174,8 @@ def _claim(ratio: Ratio, higher_is_better: bool, band: float, floor: float) -> C
     if mean is None:
         return Claim(UNKNOWN, ratio, "no block has both")
     if low is None or high is None:
-        return Claim(UNKNOWN, ratio, "one block has no interval: measure more")
+        few = "one block has" if ratio.blocks < 2 else f"{ratio.blocks} blocks among so many comparisons have"
+        return Claim(UNKNOWN, ratio, f"{few} no interval: measure more")
     if 1 / (1 + band) < low and high < 1 + band:
         return Claim(SAME, ratio, f"any difference is below {band:.0%}")
     if low <= 1 <= high:

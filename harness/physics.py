@@ -1,21 +1,18 @@
 """What a Trial's numbers must obey. In: a Recording. Out: a Verdict: VALID, SUSPECT or VOID, and what limited it.
 
-Pure. `evidence()` reduces a Recording to the few numbers that the laws speak of; CEILINGS and LAWS, the tables at the
-end, hold every law and gate, one function and one row each. An overloaded server is a finding, never VOID: only a
-broken instrument, a broken law or a dead server is.
+Pure. `harness.evidence` reduces a Recording to the few numbers that the laws speak of; CEILINGS and LAWS, the tables at
+the end, hold every law and gate, SIGNS what is told beside a verdict: one function and one row each. An overloaded
+server is a finding, never VOID: only a broken instrument, a broken law or a dead server is.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
 
-from harness.histogram import Histogram, samples_needed
-from harness.recording import HUB, Recording
-from harness.trial import Part
+from harness.evidence import QUANTILES, Evidence, evidence
+from harness.recording import Recording
 
 VALID, SUSPECT, VOID = "VALID", "SUSPECT", "VOID"
 
@@ -28,6 +25,7 @@ STALL_S = 0.020  # beyond what the harness's own threads can cost its witness
 MOST_WAITING = 0.2  # of the time; a generator with a CPU of its own waits less than 0.01
 MOST_TAKEN = 0.5  # of its core; the harness itself takes about 0.02
 NEAR_CEILING = 0.7
+BESIDE = 0.2  # of the ceiling: a database may share the generator's CPU up to here
 
 
 class Verdict(NamedTuple):
@@ -54,181 +52,6 @@ class Violation(NamedTuple):
     sentence: str
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """The numbers of one Trial's window. Times in seconds, rates a second; None = not measured."""
-
-    closed: bool
-    warm: bool  # the window has a warm-up before it
-    level: float
-    window_s: float
-    throughput_rps: float
-    offered: int
-    completed: int
-    failed: int
-    timed_out: int
-    unfinished: int
-    response_mean_s: float | None
-    response: dict[float, float]  # quantile → seconds; only those that have enough samples to be printed
-    service_min_s: float | None
-    lateness: dict[float, float]
-    lag: dict[float, float]
-    started_late: int
-    not_started: int
-    all_offered: int
-    blocked_p50_s: float
-    slots: int | None
-    wait_s: float
-    pool: int | None
-    pool_s: float
-    connections: int
-    errors: dict[str, int]
-    server_cores: int
-    server_cpu_cores: float | None
-    generator_cpu_cores: float | None
-    shared_cpus: bool  # server and generator had no CPUs apart
-    other_cpu_cores: float | None  # used by anybody else, on the CPUs of the server and the generator
-    steal_cores: float | None
-    listen_overflows: int
-    outcome: str
-    outcome_reason: str
-    counts_add_up: bool
-    generator_waited: float | None = None  # seconds a second for a CPU that others held
-    intruders: float | None = None  # of each of the generator's CPUs, used by anybody else
-    stalled_s: float | None = None  # the longest time for which the generator's CPU was not there at all
-    declared_s: float | None = None  # of the row that `service_min_s` is of; None: `wait_s`
-    restarts: int = 0
-    ceiling_rps: float | None = None  # the instrument's own, of this arrival model, as its certificate says
-
-    @property
-    def cpu_s_per_request(self) -> float:
-        if self.server_cpu_cores is None or not self.throughput_rps:
-            return 0.0
-        return self.server_cpu_cores / self.throughput_rps
-
-    @property
-    def bad_share(self) -> float:
-        return (self.failed + self.timed_out + self.unfinished) / self.offered if self.offered else 0.0
-
-
-QUANTILES = (0.5, 0.9, 0.99)
-
-
-def evidence(recording: Recording) -> Evidence:
-    """Reduces a Recording to what the laws speak of. Only whole calls count: the rows of the mix's parts."""
-    trial, scenario = recording.trial, recording.trial.scenario
-    primary = list(dict.fromkeys(part.row for part in scenario.mix))
-    # the generator is held against the calls that are not slow by themselves, if there are any
-    brisk = list(dict.fromkeys(part.row for part in scenario.mix if not part.slow_s)) or primary
-    counts = [recording.counts(name) for name in primary]
-    whole = Histogram.merged(recording.histogram(name, "response") for name in primary)
-    judged = Histogram.merged(recording.histogram(name, "response") for name in brisk)
-    lateness = Histogram.merged(recording.histogram(name, "lateness") for name in brisk)
-    blocked = Histogram.merged(recording.histogram(name, "blocked") for name in primary)
-    lag = recording.histogram(HUB, "lag")
-    every = range(scenario.duration_s)
-    budget = recording.head.subject.budget
-    pool = budget.get("db_connections")
-    finished = {name: recording.throughput_rps(name) for name in primary}
-    pool_s = _mean(scenario.mix, finished, "pool_s")
-    service_min_s, declared_s = _soonest(recording)
-    return Evidence(
-        closed=scenario.arrivals == "closed",
-        warm=scenario.warmup_s > 0,
-        level=trial.level,
-        window_s=len(recording.window),
-        throughput_rps=sum(finished.values()),
-        offered=sum(count.offered for count in counts),
-        completed=sum(count.completed for count in counts),
-        failed=sum(count.failed for count in counts),
-        timed_out=sum(count.timed_out for count in counts),
-        unfinished=sum(count.unfinished for count in counts),
-        response_mean_s=whole.mean_us / 1e6 if whole.n else None,
-        response={q: value for q, value in _quantiles_s(judged).items() if judged.n >= samples_needed(q)},
-        service_min_s=service_min_s,
-        declared_s=declared_s,
-        lateness=_quantiles_s(lateness),
-        lag={q: value for q, value in _quantiles_s(lag).items() if lag.n >= samples_needed(q)},
-        started_late=recording.end.started_late,
-        not_started=recording.end.not_started,
-        all_offered=sum(recording.counts(name, every).offered for name in primary),
-        blocked_p50_s=blocked.quantile_us(0.5) / 1e6 if blocked.n else 0.0,
-        slots=recording.head.subject.slots,
-        wait_s=_mean(scenario.mix, finished, "wait_s"),
-        pool=int(pool) if isinstance(pool, int | float) and pool_s else None,
-        pool_s=pool_s,
-        connections=scenario.connections,
-        errors=recording.end.errors,
-        server_cores=max(len(recording.head.server_cpus), 1),
-        server_cpu_cores=_cores(recording, "server"),
-        generator_cpu_cores=_of_each(_cores(recording, "generator"), recording.head.generator_cpus),
-        shared_cpus=bool(set(recording.head.server_cpus) & set(recording.head.generator_cpus)),
-        other_cpu_cores=_others(recording),
-        steal_cores=_per_second([sample.steal_s or 0.0 for sample in recording.of("machine")]),
-        listen_overflows=recording.end.kernel.get("ListenOverflows", 0),
-        outcome=recording.end.outcome,
-        outcome_reason=recording.end.reason,
-        restarts=recording.end.restarts,
-        counts_add_up=all(recording.counts(name, every).add_up for name in recording.names),
-        stalled_s=max((sample.stalled_s or 0.0 for sample in recording.of("machine")), default=None),
-        intruders=_intruders(recording),
-        generator_waited=_per_second([sample.waited_s or 0.0 for sample in recording.of("generator")]),
-        ceiling_rps=recording.head.ceilings.get("closed" if scenario.arrivals == "closed" else "open"),
-    )
-
-
-def _mean(mix: Sequence[Part], finished: Mapping[str, float], cost: Literal["wait_s", "pool_s"]) -> float:
-    """What a call waits, or holds a connection for, on average. Of a mix that gets through in part, that part counts:
-    a slot law with the waits of calls that nobody answered would speak of other slots."""
-    known = any(finished.values())
-    of_row = Counter({part.row: 0 for part in mix})
-    for part in mix:
-        of_row[part.row] += part.weight
-    shares = [part.weight * (finished[part.row] / of_row[part.row] if known else 1) for part in mix]
-    costs = [part.wait_s if cost == "wait_s" else part.pool_s for part in mix]
-    return sum(share * each for share, each in zip(shares, costs, strict=True)) / sum(shares)
-
-
-def _soonest(recording: Recording) -> tuple[float | None, float | None]:
-    """The fastest service, and the wait that was declared, of the row that came the soonest against its wait."""
-    declared: dict[str, float] = {}
-    for part in recording.trial.scenario.mix:
-        declared[part.row] = min(declared.get(part.row, math.inf), part.soonest_s)
-    service = {name: recording.histogram(name, "service") for name in declared}
-    found = [(int(one.values_us[0]) / 1e6, declared[name]) for name, one in service.items() if one.n]
-    return min(found, key=lambda pair: pair[0] - pair[1], default=(None, None))
-
-
-def _quantiles_s(histogram: Histogram) -> dict[float, float]:
-    return {q: histogram.quantile_us(q) / 1e6 for q in QUANTILES} if histogram.n else {}
-
-
-def _cores(recording: Recording, who: str) -> float | None:
-    return _per_second([sample.cpu_s for sample in recording.of(who)])
-
-
-def _of_each(cores: float | None, cpus: tuple[int, ...]) -> float | None:
-    """How busy each of several CPUs was on average: a fleet of load workers has one each."""
-    return None if cores is None else cores / max(len(cpus), 1)
-
-
-def _per_second(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _others(recording: Recording) -> float | None:
-    machine, ours = _cores(recording, "machine"), [_cores(recording, who) or 0.0 for who in ("server", "generator")]
-    return None if machine is None else max(machine - sum(ours), 0.0)
-
-
-def _intruders(recording: Recording) -> float | None:
-    busy = _per_second(
-        [sample.generator_cpu_s for sample in recording.of("machine") if sample.generator_cpu_s is not None]
-    )
-    cpus, own = recording.head.generator_cpus, _cores(recording, "generator")
-    return None if busy is None or own is None else max(_of_each(busy - own, cpus) or 0.0, 0.0)
-
-
 # -- ceilings: what could limit the throughput -----------------------------------------------------------------------
 
 
@@ -245,6 +68,14 @@ def pool(e: Evidence) -> Ceiling | None:
 def cpu(e: Evidence) -> Ceiling | None:
     """Utilisation law: X ≤ cores ÷ CPU a request (Denning & Buzen, 1978)."""
     return _bound("cpu", e.server_cores, "core", e.cpu_s_per_request, " CPU a request") if e.cpu_s_per_request else None
+
+
+def database(e: Evidence) -> Ceiling | None:
+    """The utilisation law of the database's own CPUs."""
+    if not e.database_cores or not e.database_cpu_cores or not e.throughput_rps:
+        return None
+    each_s = e.database_cpu_cores / e.throughput_rps
+    return _bound("database", e.database_cores, "core", each_s, " CPU of the database a request")
 
 
 def client(e: Evidence) -> Ceiling | None:
@@ -427,6 +258,58 @@ def impossible(e: Evidence) -> Violation | None:
     return None
 
 
+def uncounted(e: Evidence) -> Violation | None:
+    """Each query that was answered is found in the database, and no other."""
+    return Violation(VOID, "none", "; ".join(e.uncounted)) if e.uncounted else None
+
+
+def neighbours(e: Evidence) -> Violation | None:
+    """A database on the generator's core: marked, and only where the load is a small part of what the generator can."""
+    if not e.beside or not e.ceiling_rps:
+        return None
+    rate = e.throughput_rps if e.closed else e.offered / e.window_s
+    if rate > BESIDE * e.ceiling_rps:
+        sentence = f"the database shared the generator's CPU at {rate:,.0f}/s, above {BESIDE:.0%} of its ceiling"
+        return Violation(SUSPECT, "generator", sentence)
+    return None
+
+
+def goodput(e: Evidence) -> Violation | None:
+    """Errors are no throughput: no more calls can have been counted for it than completed, in the warm-up included."""
+    if e.finished is not None and e.finished > e.all_completed:
+        return Violation(VOID, "generator", f"{e.finished} calls count as throughput, but {e.all_completed} completed")
+    return None
+
+
+def order(e: Evidence) -> Violation | None:
+    """p50 ≤ p90 ≤ p99 ≤ maximum."""
+    ordered = sorted(e.spread.items())
+    for (low, lower_s), (high, higher_s) in pairwise(ordered):
+        if lower_s > higher_s:
+            sentence = f"p{low * 100:g} {_ms(lower_s)} is above p{high * 100:g} {_ms(higher_s)}"
+            return Violation(VOID, "generator", sentence.replace("p100", "the maximum"))
+    return None
+
+
+def mean(e: Evidence) -> Violation | None:
+    """mean ≤ 0.99 · p99 + 0.01 · maximum; 0.5 % for the width of buckets."""
+    if e.response_mean_s is None or not {0.99, 1.0} <= e.spread.keys():
+        return None
+    most_s = 0.99 * e.spread[0.99] + 0.01 * e.spread[1.0]
+    if e.response_mean_s > 1.005 * most_s:
+        sentence = f"the mean is {_ms(e.response_mean_s)}, but 0.99 × p99 + 0.01 × the maximum are {_ms(most_s)}"
+        return Violation(VOID, "generator", sentence)
+    return None
+
+
+def cores(e: Evidence) -> Violation | None:
+    """CPU a request × X ≤ cores; 10 % for the edges of the samples."""
+    if e.server_cpu_cores is not None and e.server_cpu_cores > 1.1 * e.server_cores + 0.05:
+        sentence = f"the server used {e.server_cpu_cores:.2g} cores of its {e.server_cores}: it was not held to them"
+        return Violation(SUSPECT, "cpu", sentence)
+    return None
+
+
 def little(e: Evidence) -> Violation | None:
     """Little's law, closed: users ≈ X·R within 5 %; only where the window holds many turns and all calls end."""
     if not e.closed or e.response_mean_s is None or e.bad_share > 0.001:
@@ -440,7 +323,7 @@ def little(e: Evidence) -> Violation | None:
     return None
 
 
-CEILINGS: tuple[Callable[[Evidence], Ceiling | None], ...] = (slots, pool, cpu, client)
+CEILINGS: tuple[Callable[[Evidence], Ceiling | None], ...] = (slots, pool, cpu, database, client)
 LAWS: tuple[Callable[[Evidence], Violation | None], ...] = (
     outcome,
     nothing,
@@ -457,18 +340,58 @@ LAWS: tuple[Callable[[Evidence], Violation | None], ...] = (
     instrument,
     shared,
     disturbed,
+    uncounted,
+    neighbours,
+    goodput,
+    order,
+    mean,
+    cores,
     little,
 )
+
+
+# -- signs: what is told beside a verdict, and changes none ------------------------------------------------------------
+
+
+def overflows(e: Evidence) -> str | None:
+    """PROOFS T5: annotated, never VOID. Where it is the limit, the limit's sentence says it."""
+    if not e.listen_overflows or limit(e)[0] == "backlog":
+        return None
+    return f"the listen queue overflowed {e.listen_overflows} times"
+
+
+def retransmits(e: Evidence) -> str | None:
+    """A full listen queue drops SYNs, and the kernel sends them again after 1 s, 3 s and so on (RFC 6298, §2)."""
+    if not e.clusters or not (e.listen_overflows or e.syn_retransmits):
+        return None
+    places = " and ".join(f"{place_s:g} s" for place_s in e.clusters)
+    return f"{sum(e.clusters.values())} calls took {places} more: lost SYNs were sent again, so the backlog was full"
+
+
+def delayed_ack(e: Evidence) -> str | None:
+    """Nagle's algorithm holds a small packet until a delayed ACK comes, 40 ms later (RFC 896; RFC 1122, §4.2.3.2)."""
+    busy = e.server_cpu_cores is not None and e.server_cpu_cores > 0.5 * e.server_cores
+    at_limit = any(e.throughput_rps >= AT_LIMIT * ceiling.rps for ceiling in ceilings_of(e) if ceiling.name != "client")
+    if e.acknowledged_late < 0.05 or busy or at_limit:
+        return None
+    return (
+        f"{e.acknowledged_late:.0%} of the calls took 40 ms above their wait, as Nagle's algorithm and a delayed ACK "
+        "make them (TCP_NODELAY)"
+    )
+
+
+SIGNS: tuple[Callable[[Evidence], str | None], ...] = (overflows, retransmits, delayed_ack)
+
 
 # -- the verdict -----------------------------------------------------------------------------------------------------
 
 
 def ceilings(recording: Recording) -> list[Ceiling]:
     """Every ceiling that can be named for this Trial, the lowest first."""
-    return _ceilings(evidence(recording))
+    return ceilings_of(evidence(recording))
 
 
-def _ceilings(e: Evidence) -> list[Ceiling]:
+def ceilings_of(e: Evidence) -> list[Ceiling]:
     found = filter(None, (ceiling(e) for ceiling in CEILINGS))
     # where as many users as slots ask, more slots would change nothing
     return sorted(found, key=lambda ceiling: (ceiling.rps, ceiling.name != "client"))
@@ -481,10 +404,19 @@ def judge(recording: Recording) -> Verdict:
 def weigh(e: Evidence) -> Verdict:
     """The first VOID law, else the first SUSPECT one, else VALID with what limited it."""
     broken = [violation for violation in (law(e) for law in LAWS) if violation]
-    for violation in sorted(broken, key=lambda violation: violation.verdict != VOID):
-        return Verdict(violation.verdict, violation.limited_by, violation.sentence)
     limited_by, sentence = limit(e)
-    return Verdict(VALID, limited_by, sentence)
+    for violation in sorted(broken, key=lambda violation: violation.verdict != VOID):
+        if violation.verdict == VOID:
+            return Verdict(VOID, violation.limited_by, violation.sentence)
+        doubt = [violation.sentence, *signs(e)]
+        if violation.limited_by == "none" != limited_by:  # a doubt about the moment takes no ceiling away
+            return Verdict(violation.verdict, limited_by, "; ".join((sentence, *doubt)))
+        return Verdict(violation.verdict, violation.limited_by, "; ".join(doubt))
+    return Verdict(VALID, limited_by, "; ".join((sentence, *signs(e))))
+
+
+def signs(e: Evidence) -> list[str]:
+    return [said for said in (sign(e) for sign in SIGNS) if said]
 
 
 def served(e: Evidence) -> bool:
@@ -506,7 +438,7 @@ def limit(e: Evidence) -> tuple[str, str]:
     errors = f"; {e.bad_share:.1%} of {e.offered} arrivals not answered" if e.bad_share > 0.001 else ""
     if e.blocked_p50_s > 0.001:
         return "connections", f"arrivals waited for one of the {e.connections} connections{errors}"
-    for ceiling in _ceilings(e)[:1]:
+    for ceiling in ceilings_of(e)[:1]:
         if e.throughput_rps >= AT_LIMIT * ceiling.rps:
             return ceiling.name, ceiling.sentence + errors
     if e.listen_overflows:

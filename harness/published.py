@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UsageError
@@ -62,6 +63,16 @@ def mapping(words: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--column {word!r:.80}: write COLUMN=HEADING, each COLUMN once of {', '.join(COLUMNS)}")
         found[column] = heading.strip()
     return found
+
+
+def read_file(path: Path, headings: Mapping[str, str] | None = None) -> list[Row]:
+    """The rows of a file. Raises UsageError."""
+    try:
+        with path.open("rb") as source:
+            content = source.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; name a CSV file") from None
+    return read(content, str(path), headings)
 
 
 def read(content: bytes, where: str, headings: Mapping[str, str] | None = None) -> list[Row]:

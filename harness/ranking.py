@@ -16,7 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.intervals import CONFIDENCE
-from harness.paired import BAND, FASTER, SLOWER, Claim, claims, paired
+from harness.paired import BAND, FASTER, SLOWER, UNKNOWN, Claim, claims, paired
+
+SHARED = "something shared limits both"
 
 
 class Place(NamedTuple):
@@ -63,8 +65,12 @@ def pairwise(
     band: float = BAND,
     floor: float = 0.0,
     confidence: float = CONFIDENCE,
+    tied: Collection[str] = (),
 ) -> dict[tuple[str, str], Claim]:
-    """What may be claimed of the second of each pair against the first; all pairs are one family."""
+    """What may be claimed of the second of each pair against the first; all pairs are one family.
+
+    tied: those that something shared limits, so that nothing may be claimed of one against the other.
+    """
     pairs = list(combinations(values, 2))
     found = claims(
         [paired(values[first], values[second]) for first, second in pairs],
@@ -73,7 +79,17 @@ def pairwise(
         floors=[floor] * len(pairs),
         confidence=confidence,
     )
-    return dict(zip(pairs, found, strict=True))
+    return {
+        pair: claim._replace(verdict=UNKNOWN, reason=SHARED) if {*pair} <= {*tied} else claim
+        for pair, claim in zip(pairs, found, strict=True)
+    }
+
+
+class Ranking(NamedTuple):
+    """places: the best first. claims: of the second of each pair, in the order of places, against the first."""
+
+    places: list[Place]
+    claims: dict[tuple[str, str], Claim]
 
 
 def ranked(
@@ -83,8 +99,24 @@ def ranked(
     band: float = BAND,
     floor: float = 0.0,
     confidence: float = CONFIDENCE,
+    tied: Collection[str] = (),
 ) -> list[Place]:
-    """The best first. values: name → block → value. floor: what `noise_floor` says of the same session."""
+    """The places of `ranking`."""
+    return ranking(
+        values, higher_is_better=higher_is_better, band=band, floor=floor, confidence=confidence, tied=tied
+    ).places
+
+
+def ranking(
+    values: Mapping[str, Mapping[int, float]],
+    *,
+    higher_is_better: bool,
+    band: float = BAND,
+    floor: float = 0.0,
+    confidence: float = CONFIDENCE,
+    tied: Collection[str] = (),
+) -> Ranking:
+    """values: name → block → value. floor: what `noise_floor` says of the same session. tied: see `pairwise`."""
     centres = {name: _centre(each.values()) for name, each in values.items()}
     worst = -math.inf if higher_is_better else math.inf
 
@@ -100,6 +132,7 @@ def ranked(
         band=band,
         floor=floor,
         confidence=confidence,
+        tied=tied,
     )
     beaten = dict.fromkeys(order, 0)
     beats = dict.fromkeys(order, 0)
@@ -109,10 +142,11 @@ def ranked(
             beats[better] += 1
             beaten[worse] += 1
     shown = letters(order, {frozenset(pair) for pair, claim in told.items() if claim.verdict in (FASTER, SLOWER)})
-    return [
+    places = [
         Place(name, centres[name], shown[name], 1 + beaten[name], len(order) - beats[name], len(values[name]))
         for name in order
     ]
+    return Ranking(places, told)
 
 
 def _centre(values: Collection[float]) -> float | None:

@@ -4,7 +4,9 @@ A Recording is JSON Lines under gzip: a `head` (format, trial, subject, machine)
 its counts and histograms, one `sample` a second and process tree with its resources, an `end`. Rows of one second and
 endpoint may come several times and add up. A file without an `end` is torn. All of it is data: no pickle, sizes capped.
 
-Format 1: 2026-11, the first.
+A `trace` line a row, where requests were followed, says where their time went.
+
+Format 1: 2026-11, the first; since then: samples of a database, traces. Files without them read as before.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
+from harness import seal
 from harness.errors import EnvironmentFault, UsageError
 from harness.histogram import BUCKETS, Histogram
 from harness.trial import Data, Subject, Trial
@@ -41,6 +44,9 @@ Number = Annotated[float, Field(ge=0)]
 Kind = Literal["response", "service", "lateness", "blocked", "lag"]
 Outcome = Literal["complete", "server_died", "interrupted", "generator_failed"]
 Model = Literal["closed", "open"]  # of arrivals
+# Where the time of a request goes: to the generator, to the cap on connections, from its sending to the application,
+# inside (the CPU of its thread and the rest, or both in one), from there to the last byte.
+Portion = Literal["lateness", "blocked", "before", "wait", "cpu", "inside", "write"]
 HUB = "~hub"  # the row of the generator's own ticker; its only kind is `lag`
 
 
@@ -82,7 +88,7 @@ class Sample(Data):
     """Resources of a whole process tree in one second. cpu_s, switches: used in it; the others: at its end."""
 
     second: Count
-    who: Literal["server", "generator", "machine"]
+    who: Literal["server", "generator", "machine", "database"]
     cpu_s: Number = 0.0
     rss_mb: Number | None = None
     threads: Count | None = None
@@ -91,6 +97,7 @@ class Sample(Data):
     processes: Count | None = None
     steal_s: Number | None = None
     generator_cpu_s: Number | None = None  # of the generator's CPUs, whoever used them
+    throttled_s: Number | None = None  # in which a container's quota held it back
     waited_s: Number | None = None  # of the main threads, for a CPU that others held
     stalled_s: Number | None = None  # the longest time for which the generator's CPU was not there at all
 
@@ -105,8 +112,24 @@ class Head(Data):
     started_at: Annotated[str, Field(max_length=64)]
     server_cpus: tuple[Count, ...] = ()
     generator_cpus: tuple[Count, ...] = ()
+    database_cpus: tuple[Count, ...] = ()
     attempt: Count = 0
     ceilings: dict[Model, Number] = {}  # of the generator, in requests a second, by its certificate
+
+
+class Trace(Data):
+    """Where the time of a row's answered requests went, in the measured window; its portions add up to the response.
+
+    n: requests that client and application both noted; missing: those that only the client did. sums: µs in all.
+    workers: (process, thread, requests); thread 0 where threads are too many to tell apart.
+    """
+
+    row: Annotated[str, Field(max_length=128)]
+    n: Count
+    missing: Count = 0
+    sums: dict[Portion, Count] = {}
+    hist: dict[Portion, tuple[list[Count], list[Count]]] = {}
+    workers: Annotated[tuple[tuple[Count, Count, Count], ...], Field(max_length=4096)] = ()
 
 
 class End(Data):
@@ -125,6 +148,7 @@ class End(Data):
         Annotated[str, Field(max_length=64)], Count
     ] = {}  # listen overflows, retransmits: of the whole namespace
     notes: tuple[Annotated[str, Field(max_length=1000)], ...] = ()
+    uncounted: tuple[Annotated[str, Field(max_length=200)], ...] = ()  # what the database did not do, or did besides
 
 
 class Counts(NamedTuple):
@@ -149,6 +173,7 @@ class Recording:
     rows: tuple[Row, ...]
     samples: tuple[Sample, ...]
     end: End
+    traces: tuple[Trace, ...] = ()
 
     @property
     def trial(self) -> Trial:
@@ -196,6 +221,7 @@ def save(recording: Recording, folder: Path) -> Path:
     lines = [{"head": recording.head.model_dump(mode="json")}]
     lines += [{"row": row.model_dump(mode="json", exclude_defaults=True)} for row in recording.rows]
     lines += [{"sample": sample.model_dump(mode="json", exclude_none=True)} for sample in recording.samples]
+    lines += [{"trace": trace.model_dump(mode="json", exclude_defaults=True)} for trace in recording.traces]
     lines += [{"end": recording.end.model_dump(mode="json", exclude_defaults=True)}]
     text = "".join(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n" for line in lines)
     write_whole(path, gzip.compress(text.encode(), 6, mtime=0))
@@ -261,18 +287,21 @@ def _parsed(lines: Iterator[Any]) -> Recording:
     head: Head | None = None
     rows: list[Row] = []
     samples: list[Sample] = []
+    traces: list[Trace] = []
     for line in lines:
         match line:
             case {"row": dict(row)}:
                 rows.append(Row.model_validate(row))
             case {"sample": dict(sample)}:
                 samples.append(Sample.model_validate(sample))
+            case {"trace": dict(trace)}:
+                traces.append(Trace.model_validate(trace))
             case {"head": dict(given)} if head is None:
                 head = Head.model_validate(given)
             case {"end": dict(end)} if head is not None:
                 if next(lines, None) is not None:  # reading on also checks gzip's checksum
                     raise ValueError("lines after the end")
-                return Recording(head, tuple(rows), tuple(samples), End.model_validate(end))
+                return Recording(head, tuple(rows), tuple(samples), End.model_validate(end), tuple(traces))
             case _:
                 raise ValueError("an unknown line")
     raise ValueError("torn: it has no end")
@@ -292,8 +321,11 @@ def read_run(folder: Path) -> Run:
     """All Recordings of a run, in the order of measuring. Raises UsageError when there is no such folder."""
     if not (folder / "trials").is_dir():
         raise UsageError(f"{folder} is no run: it has no folder `trials`; `gatebench run` makes one under results/")
-    recordings, problems = [], []
+    recordings, wrong = [], seal.broken(folder)
+    problems = [f"{folder / name}: {why}" for name, why in wrong.items()]
     for path in sorted((folder / "trials").glob(f"*{SUFFIX}")):
+        if path.relative_to(folder).as_posix() in wrong:
+            continue
         try:
             recordings.append(read(path))
         except UsageError as error:
@@ -311,12 +343,22 @@ def newest_run(results: Path) -> Path:
 
 
 def read_manifest(folder: Path) -> Mapping[str, Any]:
-    """`run.json`: the command, the seed, how it ended. Empty when missing or damaged: the Recordings stand alone."""
+    """`run.json`: the command, the seed, how it ended. Empty when missing or damaged: the Recordings stand alone.
+
+    Under `capacity`: what a search for it has left in `capacity.json`, where there is one.
+    """
+    found = _small_json(folder / "capacity.json")
+    return _small_json(folder / "run.json") | ({"capacity": found} if found else {})
+
+
+def _small_json(path: Path) -> dict[str, Any]:
+    """An object; empty when missing, damaged or far too large."""
     try:
-        manifest = json.loads((folder / "run.json").read_bytes()[: 1 << 20])
+        with path.open("rb") as source:
+            found = json.loads(source.read(4 << 20))
     except (OSError, ValueError, RecursionError):
         return {}
-    return manifest if isinstance(manifest, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 class Frames(NamedTuple):

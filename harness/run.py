@@ -17,15 +17,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 from apps.endpoints import ENDPOINTS
-from harness import certificate, conformance, facts
+from harness import certificate, conformance, facts, seal
 from harness.errors import EnvironmentFault, GatebenchError, Interrupted, NothingUsable, ServerFailed, UsageError
 from harness.lenses import the_one_of
 from harness.limits import check_descriptors
@@ -33,13 +33,17 @@ from harness.load.process import Generator, fleet_of
 from harness.measure import Bench, measure, settled
 from harness.physics import VOID, judge
 from harness.recording import Recording, read_run, save, write_whole
+from harness.repeats import Auto, Blocks
 from harness.request import Request
-from harness.serve.process import Server, serve
-from harness.trial import Trial, plan, predicted_s
+from harness.serve.backends import BACKENDS, Backend, Server, Wishes, claimed, facts_of
+from harness.serve.postgres import cpus_beside, served_by
+from harness.traces import Tracer
+from harness.trial import TWIN, Trial, plan, predicted_s
 
 RETRIES = 2  # DESIGN: a VOID Trial is repeated at most twice, and counted
 RETRIED_SHARE = 20  # and one in so many of a run: on a machine that is not quiet a run must end all the same
 FREE_MB = 64
+MOST_BLOCKS = 1000
 
 
 @dataclass
@@ -62,20 +66,28 @@ class Progressing:
     failures: dict[str, str] = field(default_factory=dict)  # variant → why it was abandoned
     loaded_s: float = 0.0
     conformance: dict[str, list[str]] = field(default_factory=dict)
+    auto: str = ""  # why `--repeats auto` goes on, or ended
+    spent_s: float = 0.0
 
 
 def trials_of(request: Request) -> list[Trial]:
     """The plan. Raises UsageError when two Trials would share a name, NothingUsable when there is none."""
     holes = holes_of(request)
-    trials = plan(
-        tuple(request.variants),
-        request.scenarios,
-        seed=request.seed,
-        holes=holes,
-        only=request.chosen,
-        repeats=request.repeats,
-        lens=request.lens,
-    )
+
+    def planned(repeats: int | None) -> list[Trial]:
+        return plan(
+            tuple(request.variants),
+            request.scenarios,
+            seed=request.seed,
+            holes=holes,
+            only=request.chosen,
+            repeats=repeats,
+            lens=request.lens,
+        )
+
+    trials = planned(request.repeats if request.precision is None else 1)
+    if request.precision is not None and trials:  # as many blocks as the time may hold; it may end before
+        trials = planned(min(int(request.budget_s / predicted_s(trials)) + 1, MOST_BLOCKS))
     again = [key for key, count in Counter(trial.key for trial in trials).items() if count > 1]
     if again:
         raise UsageError(f"two trials would be named {again[0]}: give each scenario and level only once")
@@ -86,7 +98,12 @@ def trials_of(request: Request) -> list[Trial]:
 
 def holes_of(request: Request) -> dict[str, dict[str, str]]:
     """variant → endpoint → why it cannot serve it on this machine; without the variants that can serve all."""
-    holes = {name: dict(variant.holes_among(ENDPOINTS)) for name, variant in request.variants.items()}
+    # what a variant needs, an image has; and a machine elsewhere
+    here = request.backend == "process"
+    holes = {
+        name: dict(variant.holes_among(ENDPOINTS) if here else variant.holes)
+        for name, variant in request.variants.items()
+    }
     return {name: each for name, each in holes.items() if each}
 
 
@@ -108,10 +125,10 @@ def run(request: Request, watcher: Watcher) -> tuple[Path, int]:
     """Measures everything. Answers the run's folder and the exit code; raises GatebenchError before the first load."""
     trials = trials_of(request)
     check_descriptors(request.scenarios)
-    folder = _folder(request)
+    folder = folder_for(request)
     with locked(request.results), signals() as caught:
         done = _done(request, trials)
-        _make(folder / "trials")
+        make(folder / "trials")
         remaining = [trial for trial in trials if trial.key not in done]
         watcher.planned(remaining, predicted_s(remaining))
         for line in left_out(request, trials):
@@ -149,23 +166,86 @@ class Campaign:
         server_cpus, generator_cpus = facts.cpu_sets(request.server_cpus, request.processes, request.generator_cpus)
         if request.lens == "as-configured" and request.server_cpus is None:
             server_cpus = frozenset(os.sched_getaffinity(0)) - generator_cpus or server_cpus
+        if request.backend == "url":
+            server_cpus = frozenset()  # theirs are elsewhere
         self._certificate = certificate.kept()
         ceilings = self._certificate.ceilings if self._certificate else {}
+        self._begun, self._spent_before_s = time.monotonic(), 0.0
+        self._blocks: Blocks | None = None
+        if request.precision is not None:
+            self._blocks = Blocks(Auto(request.precision, request.budget_s))
+            self._remember(request.resume)
         self._bench = Bench(facts.collect(), server_cpus, generator_cpus, watcher.second, ceilings)
+
+    def _remember(self, resumed: Path | None) -> None:
+        """What a run that is resumed has measured already, and the time that it took."""
+        if resumed is None or self._blocks is None:
+            return
+        before = read_run(resumed)
+        self._blocks.add(before.recordings)
+        auto = before.manifest.get("auto")
+        spent_s = auto.get("spent_s") if isinstance(auto, dict) else None
+        self._spent_before_s = float(spent_s) if isinstance(spent_s, int | float) else 0.0
 
     def measure_all(self, trials: Sequence[Trial]) -> None:
         self._retries = max(RETRIES, len(trials) // RETRIED_SHARE)
-        with Generator(self._bench.generator_cpus, fleet_of(self._request.processes)) as generator:
-            for (variant, _), group in groupby(trials, key=lambda trial: (trial.variant, trial.repeat)):
-                if variant in self.state.failures:
-                    continue
-                try:
-                    self._measure_block(variant, list(group), generator)
-                except ServerFailed as failure:
-                    self.state.failures[variant] = str(failure)
-                    self._watcher.say(f"{variant} abandoned: {failure}")
-                    if self._request.fail_fast:
-                        return
+        request = self._request
+        if not trials:
+            return
+        with ExitStack() as stack:
+            trace = self._with_tracer(stack) if request.trace else None
+            wishes = Wishes(self._folder / "logs", request.variants, request.targets, request.memory_mb, trace)
+            self._backend = stack.enter_context(BACKENDS[request.backend](wishes))
+            told = facts_of(request.backend, self._backend)
+            self._bench = replace(self._bench, facts={**self._bench.facts, **told})
+            if request.database:
+                self._with_database(self._backend, stack)
+            generator = stack.enter_context(Generator(self._bench.generator_cpus, fleet_of(request.processes)))
+            for _, block in groupby(trials, key=lambda trial: trial.repeat):
+                if not self._goes_on() or not self._measure_variants(list(block), generator):
+                    return
+            self._goes_on(last=True)
+
+    def _measure_variants(self, block: list[Trial], generator: Generator) -> bool:
+        """One block. False: a server failed, and the run is to stop at once then."""
+        for variant, group in groupby(block, key=lambda trial: trial.variant):
+            if variant in self.state.failures:
+                continue
+            try:
+                self._measure_block(variant, list(group), generator)
+            except ServerFailed as failure:
+                self.state.failures[variant] = str(failure)
+                self._watcher.say(f"{variant} abandoned: {failure}")
+                if self._request.fail_fast:
+                    return False
+        return True
+
+    def _goes_on(self, *, last: bool = False) -> bool:
+        """Whether one more block is to be measured. last: the plan has no more."""
+        if self._blocks is None:
+            return True
+        self.state.spent_s = self._spent_before_s + time.monotonic() - self._begun
+        decision = self._blocks.decision(self.state.spent_s, self.state.failures)
+        self.state.auto = f"{'time budget reached: ' if last and decision.go_on else ''}{decision.reason}"
+        if not decision.go_on:
+            self._watcher.say(f"repeats: {decision.reason}")
+        return decision.go_on
+
+    def _with_tracer(self, stack: ExitStack) -> Path:
+        """The folder that takes the notes of all Trials; some servers run as another user."""
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatebench-")))
+        folder.chmod(0o1777)
+        self._bench = replace(self._bench, tracer=Tracer(folder), facts={**self._bench.facts, "traced": True})
+        return folder
+
+    def _with_database(self, backend: Backend, stack: ExitStack) -> None:
+        cpus, shared = cpus_beside(self._bench.server_cpus, self._bench.generator_cpus)
+        connections = max(variant.budget.db_connections for variant in self._request.variants.values())
+        logs = self._folder / "logs"
+        made = stack.enter_context(served_by(backend, logs=logs, cpus=cpus, connections=connections))
+        if shared:
+            self._watcher.say("the database shares the generator's CPU: there is none of its own")
+        self._bench = replace(self._bench, database=made, facts={**self._bench.facts, "database": dict(made.facts)})
 
     def _measure_block(self, variant: str, trials: list[Trial], generator: Generator) -> None:
         """One variant's Trials of one block, on one server unless that has to be restarted."""
@@ -186,14 +266,16 @@ class Campaign:
     def _served(self, variant: str, stack: ExitStack) -> Server:
         """A running server that conforms: asked in full the first time, by a probe afterwards."""
         cpus, folder, port = self._bench.server_cpus, self._folder / "logs", self._request.port
+        serve = self._backend.serve
         server = stack.enter_context(serve(self._request.variants[variant], cpus=cpus, folder=folder, port=port))
-        full = variant not in self.state.conformance
-        findings = conformance.check(server.address, server.variant, server.token, full=full)
+        row = variant.removesuffix(TWIN)  # of which a twin is one more process
+        full = row not in self.state.conformance
+        findings = conformance.check(server.address, *claimed(server), full=full)
         if refused := conformance.refusals(findings):
             more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
             raise ServerFailed(f"{variant} does not conform: {refused[0].sentence}{more}")
         if full:
-            self.state.conformance[variant] = [finding.sentence for finding in findings]
+            self.state.conformance[row] = [finding.sentence for finding in findings]
         return server
 
     def _measure_one(self, trial: Trial, server: Server, generator: Generator, attempt: int) -> Recording:
@@ -201,6 +283,8 @@ class Campaign:
         recording = measure(trial, server, generator, self._bench, attempt)
         save(recording, self._folder / "trials")
         self.state.loaded_s += recording.end.loaded_s
+        if self._blocks is not None:
+            self._blocks.add([recording])
         verdict = judge(recording)
         self._watcher.ended(trial, verdict.name)
         if verdict.name == VOID:
@@ -223,8 +307,12 @@ class Campaign:
             "variants": list(request.variants),
             "holes": holes_of(request),
             "lens": request.lens,
-            "repeats": request.repeats,
+            "repeats": request.repeats if request.precision is None else "auto",
+            "auto": self._auto(),
+            "facts": dict(self._bench.facts),
+            "cpus": {"server": sorted(self._bench.server_cpus), "generator": sorted(self._bench.generator_cpus)},
             "processes": request.processes,
+            "backend": request.backend,
             "outcome": state.outcome,
             "reason": state.reason,
             "failures": state.failures,
@@ -235,6 +323,14 @@ class Campaign:
             "measured_share": round(state.loaded_s / wall_s, 3) if wall_s else None,
         }
         write_whole(self._folder / "run.json", (json.dumps(manifest, indent=1) + "\n").encode())
+        write_whole(self._folder / seal.NAME, seal.lines(self._folder))
+
+    def _auto(self) -> dict[str, Any] | None:
+        request = self._request
+        if request.precision is None:
+            return None
+        told = {"precision": request.precision, "budget_s": request.budget_s, "spent_s": round(self.state.spent_s, 1)}
+        return {**told, "reason": self.state.auto}
 
 
 def _worth_repeating(recording: Recording) -> bool:
@@ -246,7 +342,7 @@ def _worth_repeating(recording: Recording) -> bool:
 # -- the folder, the lock, the signals -------------------------------------------------------------------------------
 
 
-def _folder(request: Request) -> Path:
+def folder_for(request: Request) -> Path:
     """The run's folder, after a look whether it can be written and the disk has room."""
     folder = request.resume or request.results / (request.name or datetime.now(UTC).strftime("%Y%m%d-%H%M%S"))
     try:
@@ -264,7 +360,7 @@ def _folder(request: Request) -> Path:
     return folder
 
 
-def _make(folder: Path) -> None:
+def make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

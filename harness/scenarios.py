@@ -45,7 +45,7 @@ def work(endpoint: str, query: str) -> Work:
             f"{endpoint}?{query}: {refusal['refused']} = {refusal['got']!r}, allowed: {refusal['allowed']}"
         )
     slept = until = held = 0.0
-    for effect in call.program:
+    for effect in endpoints.effects_of(call.program):
         match effect:
             case Sleep(seconds):
                 slept += seconds

@@ -13,8 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.standings import standings
 from harness.report.words import (
     Given,
+    asked_for,
     differences,
     given,
     holds_connections,
@@ -29,6 +31,7 @@ from harness.report.words import (
 from harness.run import Watcher
 
 if TYPE_CHECKING:
+    from harness import audit, comparing
     from harness.certificate import Certificate
     from harness.recording import Run
     from harness.report.answers import Answer
@@ -67,7 +70,7 @@ def summaries(run: Run, rows: Iterable[Summary]) -> None:
         heads = [head for head in drawn[0] if head not in _of_no_use(cells)]
         _console().print(Text(f"\n{cells[0].scenario} · {load(cells[0])} · {cells[0].lens}", style="bold"))
         table(heads, [[line[head] for head in heads] for line in drawn], right={*heads} - {*LEFT})
-    if told := differences(asked):
+    if told := differences(asked_for(asked)):
         _console().print(Text(f"\nNot the same for all: {'; '.join(told)}."), soft_wrap=True)
 
 
@@ -103,6 +106,10 @@ def answers(run: Run, rows: Sequence[Summary], sentences: Sequence[Answer]) -> N
         console.print(Text(f"\n{answer.question}", style="bold"))
         for line in (answer.sentence, *answer.parts, answer.limited, *answer.left_out):
             console.print(Text(line), soft_wrap=True)
+        if answer.places:
+            heads = ("group", "variant", "place", f"{answer.by} [95 %]", "the first is ahead by")
+            table(heads, [line[:5] for line in answer.places])
+    reserve(run)
     if any(row.repeats < 2 for row in rows):
         _console().print(
             Text("\nOne repeat: these numbers have no interval, so they support no claim.", style="yellow")
@@ -110,6 +117,32 @@ def answers(run: Run, rows: Sequence[Summary], sentences: Sequence[Answer]) -> N
     share = run.manifest.get("measured_share")
     if share:
         print(f"\nunder load {share:.0%} of {duration(run.manifest['wall_s'])}")
+
+
+def reserve(run: Run) -> None:
+    """What noise there was, why a run of `--repeats auto` ended, and where the whole page has more."""
+    auto = run.manifest.get("auto")
+    for line in (str(standings(run).noise), f"Repeats: {auto['reason']}." if isinstance(auto, dict) else ""):
+        if line:
+            _console().print(Text(f"\n{line}"), soft_wrap=True)
+
+
+def comparison(answer: comparing.Answer) -> None:
+    """Differences or histories: a row each, and the counts."""
+    table(answer.heads, answer.told, right=("base", "new"))
+    print(f"\n{answer.summary}")
+
+
+def findings(found: Iterable[audit.Finding]) -> None:
+    """An audited table: a sentence a row, and what else was said of it below."""
+    styles = {"possible": "", "suspect": "yellow", "impossible": "red"}
+    for one in found:
+        name = f" {one.name}" if one.name else ""
+        law = "" if one.law == "none" else f" ({one.law})"
+        line = Text(f"{one.row}{name}: ").append(one.verdict, style=styles[one.verdict]).append(f"{law}: {one.reason}")
+        _console().print(line, soft_wrap=True)
+        for more in one.also:
+            _console().print(Text(f"   also {more}"), soft_wrap=True)
 
 
 def load_answer(url: str, answer: dict[str, Any]) -> None:
@@ -190,10 +223,11 @@ def _variants(rows: Sequence[dict[str, Any]]) -> None:
     """What each is; its budget and what it serves; the reason of each hole, with all that it keeps from serving."""
     table(("variant", "server", "framework", "model"), [_model(row) for row in rows])
     print()
-    served = " ".join(rows[0]["endpoints"])
-    heads = ("variant", "slots", "clients", "idle s", served)
-    table(heads, [_served(row) for row in rows], right=heads[1:4])
-    print("slots: processes × calls at a time; clients: connections of each process; ∞: as they come; –: a hole")
+    heads = ("variant", "slots", "clients", "idle s")
+    table(heads, [_budget(row) for row in rows], right=heads[1:])
+    print("slots: processes × calls at a time; clients: connections of each process; ∞: as they come\n")
+    table(("variant", " ".join(rows[0]["endpoints"])), [_served(row) for row in rows])
+    print("–: a hole")
     holes: dict[str, dict[str, list[str]]] = {}  # reason -> variant -> endpoints
     for row in rows:
         for endpoint, reason in row["endpoints"].items():
@@ -210,14 +244,18 @@ def _model(row: dict[str, Any]) -> list[str]:
     return [row["name"], row["server"], row["framework"], row["model"]]
 
 
-def _served(row: dict[str, Any]) -> list[str]:
-    """One line of the matrix; each endpoint's mark stands under its name."""
-    budget, endpoints = row["budget"], row["endpoints"]
+def _budget(row: dict[str, Any]) -> list[str]:
+    budget = row["budget"]
     each = "∞" if budget["slots"] is None else budget["slots"] // budget["processes"]
     connections = "∞" if budget["worker_connections"] is None else str(budget["worker_connections"])
     idle = "closes" if budget["keep_alive_s"] is None else str(budget["keep_alive_s"])
-    marks = " ".join(("ok" if reason == "ok" else "–").ljust(len(name)) for name, reason in endpoints.items())
-    return [row["name"], f"{budget['processes']} × {each}", connections, idle, marks]
+    return [row["name"], f"{budget['processes']} × {each}", connections, idle]
+
+
+def _served(row: dict[str, Any]) -> list[str]:
+    """One line of the matrix; each endpoint's mark stands under its name."""
+    marks = (("ok" if reason == "ok" else "–").ljust(len(name)) for name, reason in row["endpoints"].items())
+    return [row["name"], " ".join(marks)]
 
 
 def _parameters(row: dict[str, Any]) -> str:

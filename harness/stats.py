@@ -1,45 +1,23 @@
 """From Recordings to the answer's cells. In: Recordings. Out: Summaries: pooled percentiles, intervals, verdicts.
 
-Percentiles are of merged histograms, never averages of percentiles. Intervals come from the spread between independent
-Trials (samples inside one are correlated), by Student's t; one Trial has no interval, and so supports no claim.
+Percentiles are of merged histograms, never averages of percentiles. Intervals (`harness.intervals`) come from the
+spread between independent Trials (samples inside one are correlated); one Trial has none, and so supports no claim.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from scipy import stats as scipy_stats
-
-from harness.histogram import Histogram, samples_needed
-from harness.physics import SUSPECT, VALID, VOID, Verdict, judge
+from harness.evidence import evidence
+from harness.histogram import Histogram
+from harness.intervals import mean_interval, quantile_interval, quantile_ms
+from harness.physics import SUSPECT, VALID, VOID, Verdict, judge, served
 from harness.recording import Counts, Recording
-
-CONFIDENCE = 0.95
-
-__all__ = [
-    "Interval",
-    "Summary",
-    "columns",
-    "mean_interval",
-    "quantile_interval",
-    "quantile_ms",
-    "samples_needed",
-    "summarise",
-]
-
-
-class Interval(NamedTuple):
-    """A centre and its bounds; bounds of None: too few independent Trials to give any."""
-
-    centre: float
-    low: float | None
-    high: float | None
+from harness.warmup import over_trials
 
 
 @dataclass(frozen=True)
@@ -85,32 +63,6 @@ def columns(summary: Summary) -> dict[str, Any]:
     return asdict(summary)
 
 
-def quantile_ms(histogram: Histogram, q: float) -> float | None:
-    """The q-quantile in ms, or None when there are too few samples to name it."""
-    return histogram.quantile_us(q) / 1000 if histogram.n >= samples_needed(q) else None
-
-
-def mean_interval(values: Sequence[float], centre: float | None = None) -> Interval:
-    """The mean, or a given pooled centre, ± t·s/√k over k independent Trials."""
-    middle = float(np.mean(values)) if centre is None else centre
-    if len(values) < 2:
-        return Interval(middle, None, None)
-    half = (
-        float(scipy_stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
-        * float(np.std(values, ddof=1))
-        / math.sqrt(len(values))
-    )
-    return Interval(middle, max(middle - half, 0.0), middle + half)
-
-
-def quantile_interval(trials: Sequence[Histogram], q: float) -> Interval | None:
-    """The pooled quantile in ms ± t over the Trials' own quantiles; None when the pool has too few samples."""
-    pooled = quantile_ms(Histogram.merged(trials), q)
-    if pooled is None:
-        return None
-    return mean_interval([trial.quantile_us(q) / 1000 for trial in trials if trial.n], pooled)
-
-
 def summarise(recordings: Iterable[Recording]) -> list[Summary]:
     """One Summary a (variant, scenario, level, endpoint), in order of scenario, level, endpoint, variant."""
 
@@ -130,7 +82,24 @@ def _cell(trials: list[Recording]) -> list[Summary]:
     shown = usable or trials
     asked = [part.row for part in trials[0].trial.scenario.mix]  # a cell without a row is still a cell
     names = dict.fromkeys([*(name for trial in shown for name in trial.names), *asked])
-    return [_row(name, shown, verdict, usable=bool(usable)) for name in names]
+    return [
+        _row(name, shown, _steady(name, shown, verdict) if usable else verdict, usable=bool(usable)) for name in names
+    ]
+
+
+def _steady(name: str, trials: list[Recording], verdict: Verdict) -> Verdict:
+    """The verdict, with a sentence where Trials of this row were not steady (PROOFS T9): SUSPECT when most were not.
+
+    A queue that an open load makes grow is never steady: that is a finding, and only said.
+    """
+    if ":" in name:
+        return verdict
+    found = over_trials(trials, name)
+    if not found.unsteady:
+        return verdict
+    overloaded = trials[0].trial.scenario.arrivals != "closed" and not any(served(evidence(one)) for one in trials)
+    doubtful = found.mostly_unsteady and not overloaded
+    return Verdict(SUSPECT if doubtful else verdict.name, verdict.limited_by, f"{verdict.reason}; {found.sentence}")
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:

@@ -21,13 +21,14 @@ SCHEMES = {"http": "url", "ws": "ws", "sse": "sse"}  # scheme → the row that i
 
 
 class Target(NamedTuple):
-    """row: how it is recorded. host: a checked address. path: with its query."""
+    """row: how it is recorded. host: a checked address. path: with its query. name: it was asked for by; '' = none."""
 
     row: str
     host: str
     port: int
     path: str
     query: str
+    name: str = ""
 
 
 def configuration() -> Path:
@@ -67,7 +68,9 @@ def parse(url: str) -> Target:
     if parts.username or parts.password:
         raise UsageError(f"{url.rpartition('@')[2]}: a URL with a password in it is not taken")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(SCHEMES[parts.scheme], checked(parts.hostname, port), port, path, parts.query)
+    host = checked(parts.hostname, port)
+    name = "" if parts.hostname == host else parts.hostname
+    return Target(SCHEMES[parts.scheme], host, port, path, parts.query, name)
 
 
 def checked(host: str, port: int) -> str:

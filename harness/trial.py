@@ -14,12 +14,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from harness.load import schedule  # pure: its table is the one list of patterns
-
 
 def _known(arrivals: str) -> str:
-    if arrivals != "closed" and arrivals not in schedule.ARRIVALS:
-        raise ValueError(f"there are closed, {', '.join(schedule.ARRIVALS)}")
+    if arrivals != "closed":
+        from harness.load import schedule  # noqa: PLC0415  its table is the one list of patterns; numpy takes its time
+
+        if arrivals not in schedule.ARRIVALS:
+            raise ValueError(f"there are closed, {', '.join(schedule.ARRIVALS)}")
     return arrivals
 
 
@@ -33,6 +34,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$")]
 
 # What a prediction adds to the loads themselves, in seconds, as measured on two cores.
 TRIAL_S, SERVER_S, CONFORMANCE_S = 0.3, 1.1, 2.0
+TWIN = "/aa"  # a variant of this ending is the same one measured once more: what differs between both is noise
 OURS = ("connection", "content-length", "expect", "transfer-encoding", "upgrade")  # headers that frame a message
 
 
@@ -96,6 +98,7 @@ class Scenario(Data):
 
     shape: what the arrival pattern can be told besides; its words stand in `harness.load.schedule`.
     fresh_server: each Trial has a server of its own, where its memory is the question.
+    aa: one variant is measured twice in each block, so that identical servers show what noise is.
     variants: whom it is asked of unless told, in words of `harness.scenarios.names_of`.
     """
 
@@ -112,6 +115,7 @@ class Scenario(Data):
     connections: Annotated[int, Field(ge=1, le=65_536)] = 4096
     keep_alive: bool = True  # False: a new connection for each request
     fresh_server: bool = False
+    aa: bool = False
     repeats: Annotated[int, Field(ge=1, le=1000)] = 5
     slo: Slo = Slo()
     variants: Annotated[tuple[Name, ...], Field(max_length=256)] = ()
@@ -122,6 +126,8 @@ class Scenario(Data):
         if not getattr(self, wanted) or getattr(self, other):
             raise ValueError(f"arrivals = {self.arrivals!r} needs {wanted} = [...] and no {other}")
         if self.arrivals != "closed":
+            from harness.load import schedule  # noqa: PLC0415
+
             schedule.check(self.arrivals, self.shape)
         elif self.shape:
             raise ValueError("arrivals = 'closed' takes no shape")
@@ -195,6 +201,36 @@ class Trial(Data):
         return text.replace("/", "~")  # which no name may hold, so that no two Trials share a file
 
 
+def is_twin(variant: str) -> bool:
+    return variant.endswith(TWIN)
+
+
+def twinned(
+    scenarios: Sequence[Scenario],
+    chosen: Mapping[str, tuple[str, ...]],
+    holes: Mapping[str, Collection[str]],
+    *,
+    every: bool = False,
+    repeats: int | None = None,
+) -> tuple[str | None, dict[str, tuple[str, ...]]]:
+    """The variant that is measured twice in each block, and whom each scenario is asked of with its twin.
+
+    It is the first that can serve the most of the scenarios that want a pair; every: all of them do. One repeat has no
+    interval, so it needs no noise floor. None: nobody is measured twice.
+    """
+    pairs = [one for one in scenarios if (every or one.aa) and (repeats or one.repeats) > 1]
+
+    def serves(name: str, scenario: Scenario) -> bool:
+        asked = {part.endpoint for part in scenario.mix}
+        return name in chosen[scenario.name] and not asked & set(holes.get(name, ()))
+
+    names = dict.fromkeys(name for scenario in pairs for name in chosen[scenario.name])
+    name = max(names, key=lambda one: sum(serves(one, scenario) for scenario in pairs), default=None)
+    wanted = {scenario.name for scenario in pairs if name is not None and serves(name, scenario)}
+    both = {asked: (*some, f"{name}{TWIN}") if asked in wanted else some for asked, some in chosen.items()}
+    return (name, both) if wanted else (None, dict(chosen))
+
+
 def plan(
     variants: Sequence[str],
     scenarios: Sequence[Scenario],
@@ -243,7 +279,7 @@ def plan(
 def predicted_s(trials: Sequence[Trial]) -> float:
     """How long a plan will take: the loads, and what lies between them."""
     servers = len({(trial.variant, trial.repeat, trial.scenario.fresh_server and trial.key) for trial in trials})
-    variants = len({trial.variant for trial in trials})
+    variants = len({trial.variant.removesuffix(TWIN) for trial in trials})  # a twin is the same server: probed only
     loads = sum(trial.scenario.duration_s + TRIAL_S + trial.scenario.longest_s for trial in trials)
     return loads + SERVER_S * servers + CONFORMANCE_S * variants
 

@@ -28,6 +28,9 @@ RISK = 0.005  # of each of the three tests, in a series that is steady
 MATTERS = 0.05  # of the level: what changes by less spoils no comparison that the intervals don't already blur
 OVERSAMPLED = 4  # frequencies between two whole numbers of cycles
 SIMULATED = 4_000
+EVEN = ("closed", "constant", "poisson")  # loads that ask the same of every second
+LONG_CALL_S = 1.0
+MOST_VALUES = 300
 NEAR_LEAST = 1.5  # the least error is itself random; the earliest second that comes this near is the end of the warm-up
 
 
@@ -169,7 +172,7 @@ def _most_power(n: int) -> float:
 TESTS: tuple[Callable[[Floats], str | None], ...] = (_trend, _shift, _oscillation)
 
 
-# -- of a Recording --------------------------------------------------------------------------------------------------
+# -- of Recordings ---------------------------------------------------------------------------------------------------
 
 
 def by_second(recording: Recording, name: str) -> list[float]:
@@ -186,11 +189,56 @@ def by_second(recording: Recording, name: str) -> list[float]:
 
 
 def of_recording(recording: Recording, name: str) -> Steadiness:
-    """The steadiness of one row of a Trial; says so when the scenario's warm-up is too short."""
-    found = steadiness(by_second(recording, name))
-    given_s = recording.trial.scenario.warmup_s
-    if found.warm_s is not None and found.warm_s > given_s:
-        return found._replace(
-            steady=False, reason=f"warm after {found.warm_s} s only, the warm-up is {given_s} s: {found.reason}"
-        )
-    return found
+    """The steadiness of one row of a Trial; says so when the scenario's warm-up is too short.
+
+    Not told: of arrivals that change by themselves; of calls so long that a second holds waves of them.
+    """
+    scenario = recording.trial.scenario
+    if scenario.arrivals not in EVEN:
+        return Steadiness(None, None, f"{scenario.arrivals} arrivals change by themselves")
+    if scenario.longest_s >= LONG_CALL_S:
+        return Steadiness(None, None, f"calls of {scenario.longest_s:g} s and more are too long to tell by the second")
+    series, step = _coarse(by_second(recording, name))
+    found, given_s = steadiness(series), scenario.warmup_s
+    if found.warm_s is None:
+        return found
+    warm_s = found.warm_s * step
+    if warm_s > given_s and found.steady is not False:
+        return Steadiness(warm_s, False, f"warm after {warm_s} s only, the warm-up is {given_s} s: {found.reason}")
+    return found._replace(warm_s=warm_s)
+
+
+def _coarse(series: list[float]) -> tuple[list[float], int]:
+    """At most MOST_VALUES of them, each the mean of so many seconds: the tests' work grows with their square."""
+    step = -(-len(series) // MOST_VALUES)
+    whole = len(series) // step * step
+    return (np.asarray(series[:whole]).reshape(-1, step).mean(axis=1).tolist(), step) if step > 1 else (series, 1)
+
+
+class OverTrials(NamedTuple):
+    """What the Trials of a cell say together. told: how many could tell; unsteady: how many of these were not."""
+
+    told: int
+    unsteady: int
+    warm_s: int | None  # the latest end of a warm-up, of those that were steady
+    sentence: str
+
+    @property
+    def mostly_unsteady(self) -> bool:
+        return 2 * self.unsteady > self.told
+
+
+def over_trials(trials: Sequence[Recording], name: str) -> OverTrials:
+    """The steadiness of one row over the Trials of its cell. A steady Trial is flagged in up to 3 of 100, so one alone
+    is only told."""
+    found = [of_recording(trial, name) for trial in trials]
+    able = [one for one in found if one.steady is not None]
+    if not able:
+        return OverTrials(0, 0, None, found[0].reason if found else "no usable trial")
+    not_steady = [one for one in able if not one.steady]
+    warm_s = max((one.warm_s for one in able if one.steady and one.warm_s is not None), default=None)
+    if not_steady:
+        sentence = f"not steady in {len(not_steady)} of {len(able)} trials: {not_steady[0].reason}"
+    else:
+        sentence = f"steady from second {warm_s} on" if warm_s else "steady from the start"
+    return OverTrials(len(able), len(not_steady), warm_s, sentence)

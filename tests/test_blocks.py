@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from harness.blocks import METRICS, TWIN, Cell, floor_of, series_of, usable, values_of, without_twins
+from harness.blocks import (
+    METRICS,
+    Cell,
+    floor_of,
+    floors_of,
+    noise_of,
+    series_of,
+    together,
+    twins_of,
+    usable,
+    values_of,
+    without_twins,
+)
+from harness.trial import TWIN
 from tests.made_up import blocks, recording
 
 CELL = Cell("s", "closed", 16, "equal-cpu", "sleep")
@@ -56,6 +70,35 @@ def test_the_noise_floor_is_that_of_the_identical_pairs() -> None:
     assert floor_of(variants) == pytest.approx(math.log(1.05))
     assert set(without_twins(variants)) == {"asgi", "wsgi"}
     assert floor_of(without_twins(variants)) == 0
+
+
+def test_a_cell_without_a_pair_has_the_floor_of_its_session() -> None:
+    with_pair = blocks({"asgi": [400, 400], f"asgi{TWIN}": [420, 420], "wsgi": [200, 200]})
+    values = values_of(
+        [*with_pair, *blocks({"asgi": [400, 400]}, level=64), *blocks({"asgi": [9, 9]}, arrivals="poisson", level=9)]
+    )
+    floors = floors_of(values)
+    apart = pytest.approx(math.log(1.05), rel=0.01)
+    assert floors[CELL, "throughput_rps"] == floors[CELL._replace(level=64), "throughput_rps"] == apart
+    assert floors[CELL._replace(arrivals="poisson", level=9), "throughput_rps"] == 0, "another kind of load"
+    assert noise_of(values)["throughput_rps"] == pytest.approx(0.05, rel=0.01)
+    assert twins_of(values) == ["asgi"]
+    assert noise_of(values_of(blocks({"asgi": [400, 400]}))) == {}
+
+
+def test_blocks_that_came_one_by_one_are_as_those_that_came_at_once() -> None:
+    speeds = {"wsgi": [200, 210, 190], "asgi": [400, 420, 410]}
+    each = [values_of(one for one in blocks(speeds) if one.trial.repeat == repeat) for repeat in range(3)]
+    assert series_of(together(each)) == series_of(values_of(blocks(speeds)))
+    assert series_of(values_of(blocks({f"asgi{TWIN}": [400, 400]}))) == {}, "a twin alone is nobody"
+
+
+def test_parts_are_left_out_unless_they_are_asked_for() -> None:
+    whole = recording([100] * 3, endpoint="sse")
+    part = whole.rows[1].model_copy(update={"row": "sse:event"})
+    both = replace(whole, rows=(*whole.rows, part))
+    assert {cell.endpoint for cell, _ in values_of([both])} == {"sse"}
+    assert {cell.endpoint for cell, _ in values_of([both], parts=True)} == {"sse", "sse:event"}
 
 
 def test_what_decides_about_more_blocks() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("apps", "harness", "scenarios", "tests")
-DATA_OF_APPS = ("apps.endpoints", "apps.effects", "apps.variant", "apps.variants")
+DATA_OF_APPS = ("apps.endpoints", "apps.effects", "apps.trace", "apps.variant", "apps.variants")
 LOAD, REPORT, LOCUSTFILE = "harness/load/", "harness/report/", "scenarios/locustfile.py"
 GEVENT = (LOAD, LOCUSTFILE, "apps/servers/gevent_unpatched.py")  # the last is itself a server of gevent's
 TEST_TOOLS = ("pytest", "hypothesis", "playwright")
@@ -98,11 +98,13 @@ def test_reporting_never_measures(name: str) -> None:
     assert not {module for module in FILES[name] if f"{module}.".startswith(tuple(f"{one}." for one in forbidden))}
 
 
+CAPACITY: tuple[str, ...] = ("choice", "conclude", "crossing", "curve", "efficiency", "forecasts", "laws", "measured")
+CAPACITY += ("models", "overload", "plan", "queues", "search", "seen", "slo", "stations", "steps", "told")
 PURE = ("trial", "histogram", "physics", "stats", "load/schedule", "load/http")
 OUTSIDE = ("os", "time", "socket", "subprocess", "threading", "select", "asyncio", "pathlib", "datetime")
 
 
-@pytest.mark.parametrize("name", PURE)
+@pytest.mark.parametrize("name", [*PURE, *(f"capacity/{name}" for name in CAPACITY)])
 def test_what_is_pure_imports_neither_clock_nor_io(name: str) -> None:
     assert not of(FILES[f"harness/{name}.py"], *OUTSIDE)
 

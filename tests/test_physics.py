@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from harness.evidence import Evidence, evidence
 from harness.histogram import Histogram
 from harness.physics import (
     CEILINGS,
@@ -17,16 +18,16 @@ from harness.physics import (
     VALID,
     VOID,
     Ceiling,
-    Evidence,
     Violation,
     ceilings,
-    evidence,
     judge,
     limit,
     served,
+    signs,
     weigh,
 )
 from harness.recording import HUB, End, Head, Recording, Row, Sample, packed
+from harness.shared import shared_limit
 from harness.trial import Arrivals, Part, Scenario, Subject, Trial
 
 WORDS = {"slots", "cpu", "pool", "database", "backlog", "connections", "client", "generator", "none"}
@@ -84,7 +85,7 @@ OPEN = replace(
     lateness={0.5: 0.0001, 0.9: 0.0002, 0.99: 0.0005},
     wait_s=0.05,
 )
-NO_WAIT = {"wait_s": 0.0, "service_min_s": 0.001}
+NO_WAIT: dict[str, Any] = {"wait_s": 0.0, "service_min_s": 0.001}
 EMPTY: dict[str, Any] = {
     "completed": 0,
     "throughput_rps": 0.0,
@@ -223,7 +224,7 @@ CASES = [
          throughput_rps=700, response_mean_s=0.0914),
     case("", CLOSED, VALID, "client", "64 users ÷ 100 ms = 640/s", throughput_rps=670, response_mean_s=0.1),
     # a worker that died and came back
-    case("restarted", CLOSED, SUSPECT, "none", "one of its workers died and was restarted 1 time meanwhile",
+    case("restarted", CLOSED, SUSPECT, "client", "one of its workers died and was restarted 1 time meanwhile",
          restarts=1),
     case("restarted", OPEN, SUSPECT, "none", "restarted 2 times meanwhile", restarts=2),
     # the generator's core
@@ -241,13 +242,53 @@ CASES = [
     # one CPU for both
     case("shared", CLOSED, SUSPECT, "generator", "server and generator shared a CPU", shared_cpus=True),
     # others on our CPUs
-    case("disturbed", CLOSED, SUSPECT, "none", "other processes used 16% of a core meanwhile", other_cpu_cores=0.16),
-    case("disturbed", CLOSED, SUSPECT, "none", "the hypervisor took 20% of a core meanwhile", steal_cores=0.2),
+    case("disturbed", CLOSED, SUSPECT, "client", "other processes used 16% of a core meanwhile", other_cpu_cores=0.16),
+    case("disturbed", CLOSED, SUSPECT, "client", "the hypervisor took 20% of a core meanwhile", steal_cores=0.2),
     case("", CLOSED, VALID, "client", "64 users", other_cpu_cores=0.15, steal_cores=0.15),
     case("", CLOSED, VALID, "client", "64 users", other_cpu_cores=None, steal_cores=None),
+    # the database: its own CPUs, its neighbour, its own count
+    case("", CLOSED, VALID, "database", "1 core ÷ 0.5 ms CPU of the database a request = 2,000/s",
+         **NO_WAIT, throughput_rps=1_900, database_cores=1, database_cpu_cores=0.95, response_mean_s=0.0337),
+    case("uncounted", CLOSED, VOID, "none", "the database saw 9 queries, 10 were answered",
+         uncounted=("the database saw 9 queries, 10 were answered",)),
+    case("neighbours", CLOSED, SUSPECT, "generator", "the database shared the generator's CPU at 636/s, above 20%",
+         beside=True, ceiling_rps=3_000),
+    case("", CLOSED, VALID, "client", "64 users", beside=True, ceiling_rps=3_200),
+    # goodput: what counts as throughput completed
+    case("goodput", CLOSED, VOID, "generator", "5089 calls count as throughput, but 5088 completed",
+         finished=5_089, all_completed=5_088),
+    case("", CLOSED, VALID, "client", "64 users", finished=5_088, all_completed=5_088),
+    # percentiles in order
+    case("order", CLOSED, VOID, "generator", "p90 110 ms is above p99 103 ms",
+         spread={0.5: 0.1, 0.9: 0.11, 0.99: 0.103, 1.0: 0.12}),
+    case("order", CLOSED, VOID, "generator", "p99 130 ms is above the maximum 120 ms",
+         spread={0.5: 0.1, 0.9: 0.11, 0.99: 0.13, 1.0: 0.12}),
+    # the mean: 0.99 × 101 + 0.01 × 102 = 101.01, and half a percent for buckets
+    case("mean", CLOSED, VOID, "generator", "the mean is 102 ms, but 0.99 × p99 + 0.01 × the maximum are 101 ms",
+         response_mean_s=0.1020, spread={0.5: 0.1, 0.9: 0.1, 0.99: 0.101, 1.0: 0.102}),
+    case("", CLOSED, VALID, "client", "64 users",
+         response_mean_s=0.1015, spread={0.5: 0.1, 0.9: 0.1, 0.99: 0.101, 1.0: 0.102}),
+    # the published 3.44 ms beside a p99 of 2.19 ms needs a maximum of 127 ms (PROOFS)
+    case("mean", CLOSED, VOID, "generator", "the mean is 3.44 ms, but 0.99 × p99 + 0.01 × the maximum are 3.17 ms",
+         **NO_WAIT, throughput_rps=18_600, response_mean_s=0.00344, response={},
+         spread={0.5: 0.001, 0.9: 0.002, 0.99: 0.00219, 1.0: 0.1}),
+    case("", CLOSED, VALID, "client", "each answered after 3.44 ms", **NO_WAIT, throughput_rps=18_600, response={},
+         response_mean_s=0.00344, spread={0.5: 0.001, 0.9: 0.002, 0.99: 0.00219, 1.0: 0.13}),
+    # CPU a request × X ≤ cores: 10 %, and the edges of the samples
+    case("cores", CLOSED, SUSPECT, "cpu", "the server used 1.2 cores of its 1: it was not held to them",
+         server_cpu_cores=1.2),
+    case("", CLOSED, VALID, "cpu", "1 core", server_cpu_cores=1.14),
+    # signs are told beside a verdict, and change none
+    case("", OPEN, VALID, "none", "served what was offered; the listen queue overflowed 7 times", listen_overflows=7),
+    case("", OPEN, VALID, "none", "; 40 calls took 1 s and 3 s more: lost SYNs were sent again, so the backlog",
+         clusters={1.0: 30, 3.0: 10}, syn_retransmits=40),
+    case("shared", OPEN, SUSPECT, "generator", "; 5 calls took 7 s more", clusters={7.0: 5}, listen_overflows=5,
+         shared_cpus=True),
+    case("", OPEN, VALID, "none", "50% of the calls took 40 ms above their wait, as Nagle's algorithm and a delayed",
+         acknowledged_late=0.5),
     # Little: 5 %, and one turn at the edge: 1 ÷ (636 · 8 ÷ 64) = 1.3 %
-    case("little", CLOSED, SUSPECT, "none", "64 users, but throughput × response time = 59.8", response_mean_s=0.094),
-    case("little", CLOSED, SUSPECT, "none", "throughput × response time = 68.1", response_mean_s=0.107),
+    case("little", CLOSED, SUSPECT, "client", "64 users, but throughput × response time = 59.8", response_mean_s=0.094),
+    case("little", CLOSED, SUSPECT, "client", "throughput × response time = 68.1", response_mean_s=0.107),
     case("", CLOSED, VALID, "client", "64 users", response_mean_s=0.0945),
     case("", CLOSED, VALID, "client", "64 users", response_mean_s=0.1068),
     case("", OPEN, VALID, "none", "served", response_mean_s=5.0),  # an open load has no users to count
@@ -285,6 +326,97 @@ def test_every_ceiling_and_violation_says_one_of_the_nine_words() -> None:
         words = {one.name for one in named if isinstance(one, Ceiling)}
         words |= {found.limited_by for found in (law(e) for law in LAWS) if found}
         assert words <= WORDS
+
+
+# -- signs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        replace(OPEN, clusters={1.0: 30}),  # no SYN was lost: it is the server's own second
+        replace(OPEN, acknowledged_late=0.04),
+        replace(OPEN, acknowledged_late=0.5, server_cpu_cores=0.9),  # it computes for 40 ms
+        replace(OPEN, acknowledged_late=0.5, slots=11, throughput_rps=198),  # it waits for a slot
+        replace(OPEN, listen_overflows=7, throughput_rps=150, unfinished=400, completed=1_200),  # the limit's own words
+    ],
+)
+def test_a_sign_is_not_seen_where_something_else_explains_it(silent: Evidence) -> None:
+    assert signs(silent) == []
+
+
+def served_in(*us: int, facts: dict[str, Any] | None = None, wait_s: float = 0.0) -> Evidence:
+    whole = recorded(mix=(Part(endpoint="sleep", wait_s=wait_s),))
+    hist = {kind: packed(Histogram.of(us)) for kind in ("response", "service")}
+    some = {"offered": len(us), "completed": len(us), "finished": len(us)}
+    rows = [Row.model_validate({"second": 1, "row": "sleep", "hist": hist} | some)]
+    head = whole.head.model_copy(update={"facts": facts or {}})
+    return evidence(Recording(head, tuple(rows), whole.samples, whole.end))
+
+
+def test_clusters_are_found_where_this_kernel_sends_a_syn_again() -> None:
+    rng = np.random.default_rng(5)
+    usual = (1000 * rng.exponential(20, 2_000)).astype(int).tolist()
+    again = [1_000_000 * place + us for place in (1, 2, 3) for us in usual[: 40 // place]]
+    assert served_in(*usual, *again).clusters == {1.0: 40, 3.0: 13}
+    linear = {"tcp_syn_linear_timeouts": "4"}
+    assert served_in(*usual, *again, facts=linear).clusters == {1.0: 40, 2.0: 20, 3.0: 13}
+    assert served_in(*usual).clusters == {}
+    few = [1_010_000] * 4
+    assert served_in(*usual, *few).clusters == {}
+    tail = (1000 * rng.exponential(900, 2_000)).astype(int).tolist()
+    assert served_in(*tail).clusters == {}, "calls that usually take so long make no cluster there"
+
+
+def test_calls_of_40_ms_above_their_wait_are_seen() -> None:
+    usual, late = [51_000] * 60, [91_500] * 40
+    assert served_in(*usual, *late, wait_s=0.05).acknowledged_late == pytest.approx(0.4)
+    assert served_in(*usual, wait_s=0.05).acknowledged_late == 0
+    spread = [51_000 + 1_000 * each for each in range(80)]
+    assert served_in(*spread, wait_s=0.05).acknowledged_late == 0
+
+
+def test_evidence_knows_the_spread_of_all_calls_and_what_completed() -> None:
+    e = served_in(*[10_000] * 99, 50_000)
+    assert e.spread == pytest.approx({0.5: 0.01, 0.9: 0.01, 0.99: 0.01, 1.0: 0.05}, rel=0.001)
+    assert (e.finished, e.all_completed) == (100, 100)
+
+
+# -- of several variants ---------------------------------------------------------------------------------------------
+
+
+def test_seven_servers_at_the_clients_ceiling_are_alike() -> None:
+    shares = np.linspace(0.957, 0.99, 7)
+    seven = {
+        f"s{place}": [replace(CLOSED, level=512, throughput_rps=5_120 * share, response_mean_s=0.1 / share)]
+        for place, share in enumerate(shares)
+    }
+    found = shared_limit(seven)
+    assert found is not None
+    assert (found.names, found.limit) == (frozenset(seven), "client")
+    assert found.sentence == "95.7% to 99.0% of 512 users ÷ 100 ms = 5,120/s: it limits them all"
+    slower = {"slow": [replace(CLOSED, level=512, throughput_rps=2_000, response_mean_s=0.256)]}
+    assert shared_limit(seven | slower) == found
+
+
+def test_alike_needs_two_and_something_that_is_shared() -> None:
+    one = {"a": [CLOSED]}
+    assert shared_limit(one) is None
+    busy = replace(CLOSED, **NO_WAIT, throughput_rps=1_900, server_cpu_cores=0.95, response_mean_s=0.0337)
+    assert shared_limit({"a": [busy], "b": [busy]}) is None, "the CPU is one's own"
+    slots = replace(CLOSED, slots=16, throughput_rps=158, response_mean_s=0.405)
+    found = shared_limit({"a": [slots], "b": [slots], "c": [CLOSED]})
+    assert found is not None
+    assert (set(found.names), found.limit) == ({"a", "b"}, "slots")
+    assert shared_limit({"a": [OPEN], "b": [OPEN]}) is None, "who serves what is offered is compared by its times"
+    assert shared_limit({}) is None
+
+
+def test_near_the_generators_own_ceiling_it_may_limit_all() -> None:
+    near = replace(CLOSED, **NO_WAIT, throughput_rps=18_000, ceiling_rps=20_000)
+    found = shared_limit({"a": [near], "b": [near, near], "c": [replace(near, ceiling_rps=90_000)]})
+    assert found is not None
+    assert (set(found.names), found.limit) == ({"a", "b"}, "generator")
 
 
 # -- fixtures with known verdicts, from published tables (PROOFS) ----------------------------------------------------

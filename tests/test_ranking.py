@@ -116,3 +116,15 @@ def test_what_is_within_the_noise_floor_shares_a_letter() -> None:
     values = {"fast": made(104), "slow": made(100), "slowest": made(80)}
     assert [place.letters for place in ranked(values, higher_is_better=True)] == ["a", "b", "c"]
     assert [place.letters for place in ranked(values, higher_is_better=True, floor=0.05)] == ["a", "a", "b"]
+
+
+def test_what_something_shared_limits_is_never_told_apart() -> None:
+    values = {"a": {0: 99.0, 1: 99.1, 2: 99.0}, "b": {0: 97.0, 1: 97.1, 2: 97.0}, "c": {0: 50.0, 1: 50.1, 2: 50.0}}
+    assert [place.letters for place in ranked(values, higher_is_better=True, band=0)] == ["a", "b", "c"]
+    assert [place.letters for place in ranked(values, higher_is_better=True, band=0, tied={"a", "b"})] == [
+        "a",
+        "a",
+        "b",
+    ]
+    claims = pairwise(values, higher_is_better=True, tied={"a", "b"})
+    assert (claims["a", "b"].verdict, claims["a", "b"].reason) == (UNKNOWN, "something shared limits both")

@@ -13,7 +13,7 @@ from harness import facts, scenarios
 from harness.errors import NothingUsable, UsageError
 from harness.request import Request, request_of
 from harness.run import holes_of, left_out, trials_of
-from harness.trial import predicted_s
+from harness.trial import is_twin, predicted_s
 
 BASE = ("wsgi-sync", "wsgi-threads", "wsgi-gevent", "asgi")
 GROUPS = {"servers": SERVERS, "frameworks": FRAMEWORKS, "bridges": BRIDGES, "mistakes": MISTAKES}
@@ -51,7 +51,7 @@ def asked(one: Request) -> dict[str, set[str]]:
 # -- who is asked ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["quick", "ping", "endpoints"])
+@pytest.mark.parametrize("name", ["sleep", "ping", "endpoints"])
 def test_who_does_not_say_asks_the_four(name: str) -> None:
     one = request(name)
     assert tuple(one.variants) == BASE
@@ -118,6 +118,49 @@ def test_only_when_nobody_is_left_it_is_an_error() -> None:
         trials_of(request("ws", variants="wsgi-sync"))
 
 
+# -- who is measured twice -------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_comparisons_measure_one_variant_twice() -> None:
+    quick = request("quick")
+    assert tuple(quick.variants) == (*BASE, "wsgi-sync/aa")
+    assert quick.variants["wsgi-sync/aa"] is quick.variants["wsgi-sync"], "the same row, so the same command"
+    assert {name for name, some in asked(quick).items() if "wsgi-sync/aa" in some} == {"quick/ping"}
+    for name in ("servers", "frameworks"):
+        (twin,) = (variant for variant in request(name).variants if is_twin(variant))
+        assert all(twin in some for some in asked(request(name)).values())
+
+
+def test_all_of_a_run_has_its_pair_when_it_is_asked_for(tmp_path: Path) -> None:
+    one = request(file(tmp_path, '["base"]'), aa=True)
+    assert asked(one) == {"mine": {*BASE, "wsgi-sync/aa"}}
+    # the first that can serve the most: sync has no sockets
+    both = request("ping", "ws", aa=True)
+    assert {name for name in both.variants if is_twin(name)} == {"wsgi-threads/aa"}
+    assert asked(both)["ws"] == {*BASE, "wsgi-threads/aa"} - {"wsgi-sync"}
+
+
+def test_one_repeat_has_no_interval_so_it_needs_no_noise_floor() -> None:
+    assert not any(map(is_twin, request("quick", repeats=1).variants))
+    assert not any(map(is_twin, request("ping", repeats=1, aa=True).variants))
+
+
+def test_repeats_go_on_until_it_is_precise_or_the_time_is_over() -> None:
+    one = request("ping", repeats="auto", precision=0.02, budget_minutes=10.0)
+    assert (one.repeats, one.precision, one.budget_s) == (None, 0.02, 600)
+    assert request("ping", repeats="auto").precision == 0.03
+    blocks = {trial.repeat for trial in trials_of(one)}
+    assert blocks == set(range(len(blocks)))
+    first = [trial for trial in trials_of(one) if not trial.repeat]
+    assert predicted_s(trials_of(one)) == pytest.approx(600, abs=2 * predicted_s(first))
+    assert trials_of(one)[: len(first)] == trials_of(replace(one, budget_s=60))[: len(first)], (
+        "a longer plan begins alike"
+    )
+    for option in ({"precision": 0.02}, {"budget_minutes": 1.0}):
+        with pytest.raises(UsageError, match="--repeats auto"):
+            request("ping", **option)
+
+
 # -- lenses and CPUs -------------------------------------------------------------------------------------------------
 
 
@@ -158,7 +201,7 @@ def test_cpus_of_ones_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", sorted(scenarios.available()))
 def test_a_shipped_file_ends_in_time_where_nothing_is_missing(name: str) -> None:
     one = request(name)
-    everything = {variant.name: replace(variant, needs=()) for variant in one.variants.values()}
+    everything = {name: replace(variant, needs=()) for name, variant in one.variants.items()}
     trials = trials_of(replace(one, variants=everything))
     assert predicted_s(trials) <= LIMITS_S.get(name, 10 * 60)
     assert {trial.scenario.name for trial in trials} == {scenario.name for scenario in one.scenarios}
@@ -169,7 +212,7 @@ def test_a_shipped_file_ends_in_time_where_nothing_is_missing(name: str) -> None
 
 def test_servers_frameworks_and_mistakes_ask_everyone_there_is() -> None:
     named = {name for file in ("servers", "frameworks", "mistakes") for name in request(file).variants}
-    assert named == VARIANTS.keys()
+    assert {name for name in named if not is_twin(name)} == VARIANTS.keys()
 
 
 def test_a_thousand_streams_are_open_when_the_warm_up_ends() -> None:

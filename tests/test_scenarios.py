@@ -74,6 +74,8 @@ def test_top_level_keys_are_the_defaults_of_its_tables() -> None:
         ("stream", "kb=100", 0, 0),
         ("file", "", 0, 0),
         ("json", "items=3", 0, 0),
+        ("rows", "queries=3", 0, 0),
+        ("update", "queries=3", 0, 0),
     ],
 )
 def test_declared_waits_come_from_the_endpoint(endpoint: str, query: str, wait_s: float, pool_s: float) -> None:
@@ -158,7 +160,7 @@ def test_an_unknown_scenario_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no scenario 'quik'; did you mean quick"):
         load(["quik"])
     with pytest.raises(
-        UsageError, match="no scenario 'xyzzy'; there are: cpu, db, endpoints, frameworks, mistakes, mix, ping,"
+        UsageError, match="no scenario 'xyzzy'; there are: cpu, db, endpoints, frameworks, mistakes, mix, "
     ):
         load(["xyzzy"])
     with pytest.raises(UsageError, match="no scenario"):

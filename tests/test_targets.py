@@ -78,6 +78,14 @@ def test_the_list_allows_a_host_or_an_address_on_one_port_only(monkeypatch: pyte
             checked(host, port)
 
 
+def test_a_name_is_kept_for_load_workers_who_look_it_up_themselves(
+    monkeypatch: pytest.MonkeyPatch, settings: Path
+) -> None:
+    resolving(monkeypatch, "192.0.2.7")
+    settings.write_text('allow = ["mine:8000"]')
+    assert parse("http://mine:8000/") == Target("url", "192.0.2.7", 8000, "/", "", "mine")
+
+
 @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "fe80::1%eth0", "::ffff:169.254.169.254"])
 def test_link_local_is_refused_whatever_the_list_says(
     monkeypatch: pytest.MonkeyPatch, settings: Path, address: str

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.warmup import LEAST_S, by_second, of_recording, steadiness, warm_from
+from harness.warmup import LEAST_S, MOST_VALUES, by_second, of_recording, over_trials, steadiness, warm_from
 from tests.made_up import recording
 
 SECONDS = np.arange(40)
@@ -99,3 +100,32 @@ def test_a_warm_up_that_was_too_short_is_told() -> None:
         "warm after 8 s only, the warm-up is 1 s: steady from second 8 on",
     )
     assert of_recording(enough, "sleep") == (8, True, "steady from second 8 on")
+
+
+def test_what_changes_by_itself_or_comes_in_waves_is_not_told() -> None:
+    ramp = recording([*range(20, 50)], arrivals="ramp", level=50)
+    assert of_recording(ramp, "sleep") == (None, None, "ramp arrivals change by themselves")
+    whole = recording([100] * 30)
+    part = whole.trial.scenario.mix[0].model_copy(update={"wait_s": 2.0})
+    scenario = whole.trial.scenario.model_copy(update={"mix": (part,)})
+    head = whole.head.model_copy(update={"trial": whole.trial.model_copy(update={"scenario": scenario})})
+    told_of = of_recording(replace(whole, head=head), "sleep")
+    assert told_of == (None, None, "calls of 2 s and more are too long to tell by the second")
+
+
+def test_a_long_trial_is_looked_at_in_coarser_steps() -> None:
+    seconds = 4 * MOST_VALUES
+    found = of_recording(recording([50] * 160 + [100] * (seconds - 160), warmup_s=10), "sleep")
+    assert (found.warm_s, found.steady) == (160, False)
+    assert found.reason.startswith("warm after 160 s only, the warm-up is 10 s")
+
+
+def test_the_trials_of_a_cell_together() -> None:
+    even, falling = recording([100] * 30), recording([*range(100, 40, -2)], repeat=1)
+    assert over_trials([even, even], "sleep") == (2, 0, 0, "steady from the start")
+    found = over_trials([even, falling, even], "sleep")
+    assert (found.told, found.unsteady, found.mostly_unsteady) == (3, 1, False)
+    assert found.sentence.startswith("not steady in 1 of 3 trials: falls steadily, by ")
+    assert over_trials([falling], "sleep").mostly_unsteady
+    assert over_trials([recording([100] * 3)], "sleep") == (0, 0, None, "3 s are too few to tell; 10 s at least")
+    assert over_trials([], "sleep").sentence == "no usable trial"

@@ -7,6 +7,7 @@ from typing import Any
 
 from bottle import BaseRequest, Bottle, request, response
 
+from apps import trace
 from apps.effects import BLOCKING, Body, pull, push
 from apps.endpoints import LARGEST_BODY, ROUTES, call, refusal
 
@@ -32,3 +33,4 @@ for endpoint in ROUTES.values():
     if endpoint.kind != "socket":
         app.route(endpoint.path, endpoint.method, answer)
 app.route("<:re:.*>", "ANY", answer)  # no such path, or not this method: its errors would be HTML
+app = trace.wsgi(app)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from apps import trace
+
 THREADS = 16  # of a2wsgi, as many as wsgi-threads has; its default is 10
 FLASK_ANSWERS = ("cpu", "echo", "file", "json", "mix")
 
@@ -55,4 +57,4 @@ def fastapi_flask() -> Any:
 
     app = fastapi.mounted(endpoint for endpoint in ROUTES.values() if endpoint.name not in FLASK_ANSWERS)
     app.mount("/", WSGIMiddleware(flask.app, workers=THREADS))
-    return app
+    return trace.asgi(app)  # where Flask answers, both stamp: the outer one counts

@@ -14,6 +14,7 @@ from django.core.asgi import get_asgi_application
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.urls import path, re_path
 
+from apps import trace
 from apps.effects import AWAITING, Body, pull_async, push_async
 from apps.endpoints import ROUTES, call
 
@@ -40,4 +41,4 @@ async def answer(request: HttpRequest) -> HttpResponseBase:
 
 urlpatterns = [path(endpoint.path[1:], answer) for endpoint in ROUTES.values() if endpoint.kind != "socket"]
 urlpatterns.append(re_path("", answer))
-app = get_asgi_application()
+app = trace.asgi(get_asgi_application())

@@ -9,6 +9,7 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
+from apps import trace
 from apps.effects import BLOCKING, Body, pull, push
 from apps.endpoints import ROUTES, call, refusal
 
@@ -38,4 +39,4 @@ def answer(request: HttpRequest, **_: Exception) -> HttpResponseBase:
 
 urlpatterns = [path(endpoint.path[1:], answer) for endpoint in ROUTES.values() if endpoint.kind != "socket"]
 handler404 = answer
-app = get_wsgi_application()
+app = trace.wsgi(get_wsgi_application())

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from apps import trace
 from apps.endpoints import ROUTES, Endpoint
 from apps.frameworks.starlette import HANDLERS, answer, converse
 
@@ -30,4 +31,4 @@ def mounted(endpoints: Iterable[Endpoint], views: Views = VIEWS) -> FastAPI:
     return made
 
 
-app = mounted(ROUTES.values())
+app = trace.asgi(mounted(ROUTES.values()))

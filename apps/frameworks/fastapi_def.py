@@ -14,6 +14,7 @@ from fastapi import Depends, Request, Response
 from fastapi.concurrency import iterate_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from apps import trace
 from apps.asgi import called
 from apps.effects import BLOCKING, Body, Program, pull, push
 from apps.endpoints import ROUTES
@@ -47,4 +48,4 @@ def receive(request: Request, data: Annotated[bytes, Depends(body)]) -> Response
     return reply(found, push(found.program, {**BLOCKING, Body: lambda _effect, _began: data}))
 
 
-app = mounted(ROUTES.values(), {**VIEWS, "GET": answer, "POST": receive})
+app = trace.asgi(mounted(ROUTES.values(), {**VIEWS, "GET": answer, "POST": receive}))

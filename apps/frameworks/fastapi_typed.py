@@ -12,6 +12,7 @@ from fastapi import Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
+from apps import trace
 from apps.asgi import called
 from apps.effects import push_async
 from apps.endpoints import ENDPOINTS, ROUTES
@@ -53,3 +54,4 @@ async def document(
 app = mounted(endpoint for endpoint in ROUTES.values() if endpoint is not JSON)
 app.add_api_route(JSON.path, document, methods=[JSON.method], response_model=Document)
 app.add_exception_handler(RequestValidationError, refuse)
+app = trace.asgi(app)

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound
 
+from apps import trace
 from apps.effects import BLOCKING, Body, pull, push
 from apps.endpoints import ROUTES, call
 from apps.wsgi import converse
@@ -48,3 +49,4 @@ for endpoint in ROUTES.values():
     app.add_url_rule(endpoint.path, endpoint.name, answer, methods=methods, websocket=upgrades)
 for refused in (BadRequest, NotFound, MethodNotAllowed):  # a bad request: an upgrade of what is no WebSocket, or none
     app.register_error_handler(refused, answer)
+app.wsgi_app = trace.wsgi(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation has it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from apps import trace
 from apps.effects import BLOCKING, Body, pull, push
 from apps.endpoints import LARGEST_BODY, ROUTES, call, refusal
 
@@ -42,4 +43,4 @@ with Configurator() as config:
             config.add_view(answer, route_name=endpoint.name, request_method=endpoint.method, renderer="json")
     config.add_notfound_view(answer)
     config.add_exception_view(answer, context=URLDecodeError)  # a path in no encoding that Pyramid knows
-app = config.make_wsgi_app()
+app = trace.wsgi(config.make_wsgi_app())

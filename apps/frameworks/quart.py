@@ -7,6 +7,7 @@ from typing import Any
 from quart import Quart, Response, has_websocket_context, jsonify, request, websocket
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound
 
+from apps import trace
 from apps.effects import AWAITING, Body, Emit, Receive, pull_async, push_async
 from apps.endpoints import ROUTES, Call, call
 
@@ -59,3 +60,4 @@ for path, to in ROUTES.items():
         app.add_url_rule(path, to.name, answer, methods=[to.method], provide_automatic_options=False)
 for refused in (BadRequest, NotFound, MethodNotAllowed):  # a bad request: an upgrade of what is no WebSocket, or none
     app.register_error_handler(refused, answer)
+app.asgi_app = trace.asgi(app.asgi_app)  # type: ignore[method-assign]  # as Quart's documentation has it

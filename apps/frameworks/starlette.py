@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from apps import asgi
+from apps import asgi, trace
 from apps.effects import AWAITING, Body, pull_async, push_async
 from apps.endpoints import ROUTES, Call
 
@@ -63,3 +63,4 @@ app = Starlette(
     exception_handlers=HANDLERS,
 )
 app.router.redirect_slashes = False
+app = trace.asgi(app)

@@ -28,7 +28,7 @@ class ClosedFlow:
         self._finished = Event()
         self._end = 0.0  # when it stops asking; at once until it runs, and when it has been told to go
         self._talk: gevent.Greenlet | None = None
-        self._connection = Connection(stage.address, self._done)
+        self._connection = stage.connection(self._done)
         stage.connections.append(self._connection)
         stage.flows.append(self)
 

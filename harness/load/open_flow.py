@@ -115,7 +115,7 @@ class OpenFlow:
         if self._idle:
             connection = self._idle.pop()
         elif len(self._connections) + len(self._talks) < self._cap:
-            connection = Connection(self._stage.address, self._done)
+            connection = self._stage.connection(self._done)
             self._connections.append(connection)
         else:
             return False

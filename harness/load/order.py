@@ -5,12 +5,15 @@ Importable without Locust, which patches the whole process that imports it.
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from harness.trial import Data, Scenario
 
+# A traced call, answered: its id; intended, taken, attempted, ended, in s of the monotonic clock; its part of the mix.
+SENT = Struct("=Q4dH")
 STOP = "stop "  # down, at any time, with a kind of error: end the Trial now; what is left counts as of that kind
 
 
@@ -40,10 +43,13 @@ class Order(Data):
     level: float
     seed: int
     host: str
+    name: Annotated[str, Field(max_length=253)] = ""  # that the host was asked for by: who allows names looks it up
     port: Annotated[int, Field(ge=1, le=65_535)]
     targets: tuple[str, ...]
     expected: tuple[str | None, ...]
     rows: str  # path of the file that takes the rows
+    trace: str = ""  # path of the folder that takes traced calls; '' = none is traced
+    first_id: Annotated[int, Field(ge=0)] = 0  # of a traced Trial's calls; worker k's begin k · 2**32 later
     worker: Annotated[int, Field(ge=0)] = 0
     workers: Annotated[int, Field(ge=1)] = 1
 

@@ -93,6 +93,7 @@ def perform(order: Order, ties: Ties) -> None:
     ticker.close()
     loaded_s = min(now() - recorder.origin, scenario.duration_s)
     recorder.close()
+    stage.close()
     ties.end(runner)
     gc.unfreeze()
     ties.say(

@@ -16,6 +16,7 @@ from harness.load.client import Address, Connection, now
 from harness.load.order import Order
 from harness.load.recorder import TIMEOUT, UNFINISHED, Recorder, Track
 from harness.load.streams import FAILURES, Due, conversation
+from harness.load.traced import Notes, TracedConnection
 
 SWEEPS = 5  # each call's age is looked at in every fifth sweep
 MOST_ENDED = 100  # calls a sweep, which takes about 1.5 ms: thousands may be overdue at once where a server hangs
@@ -51,6 +52,7 @@ class Stage:
             )
             for part, target, expected in zip(self.mix, order.targets, order.expected, strict=True)
         ]
+        self.notes = Notes(order) if order.trace else None
         self.talks = [conversation(part, call) for part, call in zip(self.mix, self.calls, strict=True)]
         self.go = Event()
         self.end = 0.0
@@ -58,6 +60,12 @@ class Stage:
         self.connections: list[Connection] = []  # of all flows
         self.sweeps: list[Callable[[float], None]] = []  # what ends whoever has waited since before this moment
         self._turns = itertools.cycle(range(SWEEPS))
+
+    def connection(self, done: Callable[[Connection, str], None]) -> Connection:
+        """A new one to the server."""
+        if self.notes is not None:
+            return TracedConnection(self.address, done, self.notes)
+        return Connection(self.address, done)
 
     def begin(self, origin: float) -> None:
         """The first arrival is due at `origin`; all users wait for this."""
@@ -84,6 +92,11 @@ class Stage:
         overdue = [connection for connection in looked_at if connection.attempted < limit and connection.busy]
         for connection in overdue[:MOST_ENDED]:
             connection.expire(TIMEOUT)
+
+    def close(self) -> None:
+        """Nothing is under way any more."""
+        if self.notes is not None:
+            self.notes.close()
 
     def abandon(self, kind: str = UNFINISHED) -> int:
         """Ends everything: what is left is of this kind. Answers how many arrivals were never taken up."""

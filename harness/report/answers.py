@@ -1,25 +1,23 @@
 """The answers in words. In: a Run and its Summaries. Out: an Answer a question: who wins, by how much, and why.
 
-Rules: VOID cells take no part; without intervals there is no claim; two cells differ only when their 95 % intervals do
-not overlap (stricter than a test at 5 %); and where the load itself set the pace of both, it cannot tell them apart.
+Rules: VOID cells take no part; without intervals there is no claim; two variants differ only where their paired blocks
+say so, with Holm's correction over all pairs (harness/report/standings.py); and where something shared limits several,
+it cannot tell them apart.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
 
-from harness.physics import SERVED, SUSPECT, VOID, evidence, served
+from harness.physics import SUSPECT, VOID
 from harness.recording import Run
+from harness.report.standings import Line, Standing, Standings, kept_up, lines, standings
 from harness.report.words import (
     MOST_NAMED,
-    TIMES,
     facets,
     few,
-    interval,
     is_primary,
     listed,
     load,
@@ -31,12 +29,8 @@ from harness.report.words import (
     whole_of,
 )
 from harness.stats import Summary
-from harness.trial import Scenario
 
 NO_CLAIM = "One repeat: supports no claim."
-# Closed users who wait for nothing but the declared wait complete users ÷ wait; nearer to it than this, differences are
-# those of the load, not of the servers.
-PACED = 0.95
 
 KeptUp = Callable[[Summary], bool]
 
@@ -44,7 +38,7 @@ KeptUp = Callable[[Summary], bool]
 @dataclass(frozen=True)
 class Answer:
     """One question's answer. parts: what streams and sockets are made of; limits: why each was not faster;
-    left_out: who is missing, and why."""
+    left_out: who is missing, and why. places: who comes where, in groups; by: the number that says so."""
 
     scenario: str
     load: str
@@ -55,16 +49,19 @@ class Answer:
     limited: str
     limits: tuple[str, ...]
     left_out: tuple[str, ...]
+    places: tuple[Line, ...] = ()
+    by: str = ""
 
     def __str__(self) -> str:
         return " ".join([f"{self.scenario} ({self.load}): {self.sentence}", *self.parts, self.limited, *self.left_out])
 
 
-def answers(run: Run, summaries: Iterable[Summary]) -> list[Answer]:
-    """One for each scenario, level, lens and endpoint of its mix."""
+def answers(run: Run, summaries: Iterable[Summary], found: Standings | None = None) -> list[Answer]:
+    """One for each scenario, level, lens and endpoint of its mix. found: `standings(run)`, where it is known."""
     scenarios = {recording.trial.scenario.name: recording.trial.scenario for recording in run.recordings}
     everything = facets(summaries, void=True, parts=True)
-    kept_up = _kept_up(run)
+    found = found or standings(run)
+    keeps = kept_up(found)
 
     def parts_of(row: Summary) -> list[list[Summary]]:
         cell = (row.scenario, row.level, row.lens)
@@ -74,26 +71,32 @@ def answers(run: Run, summaries: Iterable[Summary]) -> list[Answer]:
         ]
 
     return [
-        Answer(
-            scenario=rows[0].scenario,
-            load=load(rows[0]),
-            endpoint=rows[0].endpoint,
-            question=scenarios[rows[0].scenario].question,
-            sentence=sentence(rows, pace_of(scenarios[rows[0].scenario], rows[0].level), kept_up),
-            parts=(*(_part(part) for part in parts_of(rows[0])), *_held(rows, parts_of(rows[0]))),
-            limited=_limited(rows),
-            limits=tuple(f"{row.variant}, {row.limited_by}: {row.reason}" for row in rows if row.verdict != VOID),
-            left_out=tuple(chain(_voided(rows), _holes(run, rows))),
-        )
+        _answer(run, rows, parts_of(rows[0]), scenarios[rows[0].scenario].question, found, keeps)
         for rows in everything
         if is_primary(rows[0].endpoint)
     ]
 
 
-def pace_of(scenario: Scenario, level: float) -> float | None:
-    """The throughput at which closed users only wait the declared wait; None where there is no such thing."""
-    alone = scenario.arrivals == "closed" and len(scenario.mix) == 1
-    return level / scenario.wait_s if alone and scenario.wait_s else None
+def _answer(
+    run: Run, rows: list[Summary], parts: list[list[Summary]], question: str, found: Standings, keeps: KeptUp
+) -> Answer:
+    usable = [row for row in rows if row.verdict != VOID]
+    closed = rows[0].arrivals == "closed"
+    standing = found.of(usable, (lambda _: True) if closed else keeps) if usable else None
+    ranked = standing if standing is not None and len(standing.places) > 1 else None
+    return Answer(
+        scenario=rows[0].scenario,
+        load=load(rows[0]),
+        endpoint=rows[0].endpoint,
+        question=question,
+        sentence=sentence(usable, standing, keeps),
+        parts=(*(_part(part, found) for part in parts), *_held(rows, parts)),
+        limited=_limited(rows),
+        limits=tuple(f"{row.variant}, {row.limited_by}: {row.reason}" for row in rows if row.verdict != VOID),
+        left_out=tuple(chain(_voided(rows), _holes(run, rows))),
+        places=tuple(lines(ranked)) if ranked else (),
+        by=("requests/s" if closed else "p99 of the response") if ranked else "",
+    )
 
 
 def _limited(rows: Sequence[Summary]) -> str:
@@ -129,15 +132,11 @@ def holes(run: Run) -> dict[str, dict[str, str]]:
     }
 
 
-def sentence(rows: Sequence[Summary], pace: float | None = None, kept_up: KeptUp | None = None) -> str:
-    """The answer to one question, of rows that may be compared.
-
-    pace: the most that the load itself allows. kept_up: whether an open cell served what was offered.
-    """
-    usable = [row for row in rows if row.verdict != VOID]
-    if not usable:
+def sentence(usable: Sequence[Summary], standing: Standing | None, keeps: KeptUp) -> str:
+    """The answer to one question, of rows that may be compared and are not VOID."""
+    if standing is None:
         return "No usable cell: every one is VOID."
-    told = _closed(usable, pace) if usable[0].arrivals == "closed" else _open(usable, kept_up or served_all)
+    told = _closed(usable, standing) if usable[0].arrivals == "closed" else _open(usable, standing, keeps)
     return " ".join([told, *_reservations(usable)])
 
 
@@ -148,38 +147,14 @@ def _reservations(rows: Sequence[Summary]) -> list[str]:
     return [f"SUSPECT: {listed(suspects)}."] * bool(suspects) + [lost_by] * bool(losses)
 
 
-class Scored(NamedTuple):
-    """One contestant. text: its number in words. paced: the load, not the server, set its number."""
-
-    row: Summary
-    centre: float
-    low: float
-    high: float
-    text: str
-    paced: bool = False
-
-
-def contestants(rows: Iterable[Summary], pace: float | None) -> list[Scored]:
-    """Those of a closed load that have an interval, by their throughputs, the highest first."""
-    scored = [
-        Scored(row, rps, low, high, throughput(row), bool(pace and rps >= PACED * pace))
-        for row in rows
-        if (rps := row.throughput_rps) is not None
-        and (low := row.throughput_low_rps) is not None
-        and (high := row.throughput_high_rps) is not None
-    ]
-    return sorted(scored, key=lambda one: -one.centre)
-
-
-def _closed(rows: Sequence[Summary], pace: float | None) -> str:
-    scored = contestants(rows, pace)
-    if not scored:
+def _closed(rows: Sequence[Summary], standing: Standing) -> str:
+    if not standing.places:
         return f"{NO_CLAIM} Seen: {'; '.join(few([f'{row.variant} {number(row.throughput_rps)}/s' for row in rows]))}."
-    return _compared(scored, "completes the most", lower_wins=False) + _unclaimed(rows, scored)
+    return _compared(standing, "completes the most")
 
 
-def _open(rows: Sequence[Summary], kept_up: KeptUp) -> str:
-    keeping = [row for row in rows if kept_up(row)]
+def _open(rows: Sequence[Summary], standing: Standing, keeps: KeptUp) -> str:
+    keeping = [row for row in rows if keeps(row)]
     short = [row for row in rows if row not in keeping]
     behind = [f"{row.variant} {throughput(row)} ({row.limited_by})" for row in short]
     failed = f" Did not serve all of it: {'; '.join(few(behind))}." if short else ""
@@ -189,23 +164,22 @@ def _open(rows: Sequence[Summary], kept_up: KeptUp) -> str:
         return f"{NO_CLAIM} Seen at {offered}: {seen}.{failed}"
     if not keeping:
         return f"None served all of {offered}.{failed}"
-    scored = _by_p99(keeping)
     names = [row.variant for row in keeping]
     who = "All" if not short else f"{len(names)} of {len(rows)}" if len(names) > MOST_NAMED else listed(names)
-    told = _fastest(keeping, scored) if scored else "Too few samples to compare a p99."
+    told = _compared(standing, "has the lowest p99") if standing.places else "Too few samples to compare a p99."
     return f"{who} served {offered}. {told}{failed}"
 
 
-def _part(rows: Sequence[Summary]) -> str:
+def _part(rows: Sequence[Summary], found: Standings) -> str:
     """A part of a stream or socket: its throughput follows from the whole's, so only its time is compared."""
     usable = [row for row in rows if row.verdict != VOID]
-    if not usable:
+    standing = found.of(usable) if usable else None
+    if standing is None:
         told = "no usable cell."
     elif all(row.repeats < 2 for row in usable):
         told = f"{NO_CLAIM} Seen: {_seen(usable)}."
     else:
-        scored = _by_p99(usable)
-        told = _fastest(usable, scored) if scored else "too few samples to compare a p99."
+        told = _compared(standing, "has the lowest p99") if standing.places else "too few samples to compare a p99."
     return f"{rows[0].endpoint}: {told}"
 
 
@@ -224,75 +198,25 @@ def _seen(rows: Sequence[Summary]) -> str:
     return "; ".join(few([f"{row.variant} p99 {quantile(row.p99_ms, 0.99, row.n)}{unit[row.variant]}" for row in rows]))
 
 
-def _by_p99(rows: Sequence[Summary]) -> list[Scored]:
-    scored = [
-        Scored(row, centre, low, high, f"{number(centre)} ms {interval(low, high)}")
-        for row in rows
-        if (centre := row.p99_ms) is not None
-        and (low := row.p99_low_ms) is not None
-        and (high := row.p99_high_ms) is not None
-    ]
-    return sorted(scored, key=lambda one: one.centre)
+def _compared(standing: Standing, does: str) -> str:
+    """standing: of one contestant at least."""
+    best = standing.best or ""
+    silent = f" No claim for {listed(standing.silent)}: too few repeats or samples." if standing.silent else ""
+    if len(standing.places) == 1:
+        return f"{best}: {standing.value(best)}; nothing to compare it with.{silent}"
+    behind = [f"{name} {standing.lead(name)}" for name in standing.behind]
+    if len(standing.level) > 1:
+        values = "; ".join(few([f"{name} {standing.value(name)}" for name in standing.level]))
+        rest = f" {best} is ahead of {listed(behind)}." if behind else ""
+        return f"~ cannot tell which of {listed(standing.level)} {does}: {_why(standing)} ({values}).{rest}{silent}"
+    paced = standing.shared is not None and standing.shared.limit == "client" and best in standing.shared.names
+    bound = " (at least: the load set its pace)" if paced else ""
+    return f"{best} {does}: {standing.value(best)}{bound}, ahead of {listed(behind)}.{silent}"
 
 
-def _fastest(rows: Sequence[Summary], scored: Sequence[Scored]) -> str:
-    return _compared(scored, "has the lowest p99", lower_wins=True) + _unclaimed(rows, scored)
-
-
-def _kept_up(run: Run) -> KeptUp:
-    """The rule of harness.physics, for most of a cell's usable Trials."""
-    trials: dict[tuple[object, ...], list[bool]] = {}
-    for recording in run.recordings:
-        trial = recording.trial
-        if trial.scenario.arrivals != "closed" and recording.end.outcome == "complete":
-            cell = (trial.variant, trial.scenario.name, trial.level, trial.lens)
-            trials.setdefault(cell, []).append(served(evidence(recording)))
-
-    def kept_up(row: Summary) -> bool:
-        votes = trials.get((row.variant, row.scenario, row.level, row.lens))
-        return served_all(row) if votes is None else 2 * sum(votes) > len(votes)
-
-    return kept_up
-
-
-def served_all(row: Summary) -> bool:
-    """The same of a Summary alone, which does not know the edges of its windows."""
-    return (row.throughput_rps or 0.0) >= SERVED * row.offered_rps and lost(row) < (1 - SERVED) * row.offered
-
-
-def _unclaimed(rows: Sequence[Summary], scored: Sequence[Scored]) -> str:
-    named = {one.row.variant for one in scored}
-    silent = [row.variant for row in rows if row.variant not in named]
-    return f" No claim for {listed(silent)}: too few repeats or samples." if silent else ""
-
-
-def _compared(scored: Sequence[Scored], does: str, *, lower_wins: bool) -> str:
-    """scored: the best first, each with its interval."""
-    best, *others = scored
-    if not others:
-        return f"{best.row.variant}: {best.text}; nothing to compare it with."
-    level = [other for other in others if alike(best, other)]
-    behind = [
-        f"{other.row.variant} {ratio(best, other, lower_wins=lower_wins)}" for other in others if other not in level
-    ]
-    if level:
-        names = listed([one.row.variant for one in (best, *level)])
-        values = "; ".join(few([f"{one.row.variant} {one.text}" for one in (best, *level)]))
-        why = "the load set their pace" if all(one.paced for one in (best, *level)) else "their intervals overlap"
-        rest = f" {best.row.variant} is ahead of {listed(behind)}." if behind else ""
-        return f"~ cannot tell which of {names} {does}: {why} ({values}).{rest}"
-    bound = " (at least: the load set its pace)" if best.paced else ""
-    return f"{best.row.variant} {does}: {best.text}{bound}, ahead of {listed(behind)}."
-
-
-def alike(one: Scored, other: Scored) -> bool:
-    """Whether they cannot be told apart."""
-    return (one.paced and other.paced) or (one.low <= other.high and other.low <= one.high)
-
-
-def ratio(best: Scored, other: Scored, *, lower_wins: bool) -> str:
-    """How many times better, with the widest bounds that both intervals allow: conservative, and assumes nothing."""
-    more, less = (other, best) if lower_wins else (best, other)
-    centre = more.centre / less.centre if less.centre else math.inf
-    high = more.high / less.low if less.low else math.inf
-    return f"by {number(centre)} {TIMES} {interval(more.low / less.high, high)}"
+def _why(standing: Standing) -> str:
+    """Why the best cannot be told from those beside it."""
+    if standing.paced and standing.shared:
+        return f"they are at {standing.shared.sentence}"
+    blocks = min(place.blocks for place in standing.places)
+    return f"{blocks} paired blocks cannot tell them apart"

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from harness.histogram import Histogram
+from harness.intervals import quantile_ms
 from harness.physics import Ceiling, ceilings
 from harness.recording import Recording, Run
 from harness.report.drawing import (
@@ -39,7 +40,7 @@ from harness.report.drawing import (
     variants_axis,
 )
 from harness.report.words import facets, interval, load, number
-from harness.stats import Summary, quantile_ms
+from harness.stats import Summary
 
 # -- throughput ------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from harness.histogram import Histogram
+from harness.histogram import Histogram, samples_needed
 from harness.recording import Kind, Recording, Row, Run
 from harness.report.drawing import (
     BAND,
@@ -28,7 +28,7 @@ from harness.report.drawing import (
     trials_of,
 )
 from harness.report.words import TIMES, facets, number, panel_of
-from harness.stats import Summary, samples_needed
+from harness.stats import Summary
 
 SECOND_SAMPLES = 100  # fewer in a second, and its 99th percentile is its maximum
 SPECTRUM = tuple(round(1 - 10 ** (-step / 16), 7) for step in range(1, 16 * 5 + 1))

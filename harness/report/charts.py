@@ -20,8 +20,11 @@ from harness.physics import VOID, judge
 from harness.recording import Run
 from harness.report.by_cell import latency, resources, throughput
 from harness.report.by_trial import spectrum, timeline
+from harness.report.capacity_curve import hockey_stick
+from harness.report.capacity_overload import overload
 from harness.report.drawing import Drawing, Looks, Panels, looks
 from harness.report.the_map import the_map
+from harness.report.where_the_time_went import where_the_time_went
 from harness.report.words import TIMES
 from harness.stats import Summary, summarise
 
@@ -42,10 +45,10 @@ def figures(run: Run) -> dict[str, dict[str, go.Figure]]:
     usable = replace(run, recordings=tuple(one for one in run.recordings if judge(one).name != VOID))
     summaries = summarise(usable.recordings)
     drawn = {chart.name: chart.panels(usable, summaries, looks(run)) for chart in CHARTS.values()}
-    return {name: {panel: _figure(one) for panel, one in panels.items()} for name, panels in drawn.items() if panels}
+    return {name: {panel: as_figure(one) for panel, one in panels.items()} for name, panels in drawn.items() if panels}
 
 
-def _figure(drawing: Drawing) -> go.Figure:
+def as_figure(drawing: Drawing) -> go.Figure:
     # an empty template: plotly's own would be a third of the page's data, in colours that no theme could exchange
     return go.Figure(drawing, layout_template=go.layout.Template())
 
@@ -75,6 +78,23 @@ def plotly_js() -> str:
 CHARTS: dict[str, Chart] = {
     chart.name: chart
     for chart in (
+        Chart(
+            "capacity",
+            "Capacity",
+            "How do response times grow with the offered rate, and up to which rate does the promise hold?",
+            "Arrivals are an open Poisson process. Points are medians of the trials that the search made, whiskers the "
+            "least and the greatest; the band is the 95 % interval of the confirmed capacity. A model is drawn faintly "
+            "beyond 1.3 times what was tested: extrapolated.",
+            hockey_stick,
+        ),
+        Chart(
+            "overload",
+            "Overload and recovery",
+            "When 150 % of the capacity arrives for 20 s, what is still answered in time, and how soon is it over?",
+            "One trial a variant, an example without an interval. In time: within the promise, by the second in which "
+            "the request was due. Clients give up when the time-out is over, so no backlog outlives it by much.",
+            overload,
+        ),
         Chart(
             "throughput",
             "Throughput",
@@ -117,12 +137,22 @@ CHARTS: dict[str, Chart] = {
             resources,
         ),
         Chart(
+            "time",
+            "Where the time went",
+            "Of a response, how much passed before the application, in it and after it, and who served how many?",
+            "Means of answered requests that were stamped in the application (`--trace`); they add up to the response. "
+            "Greenlets share a thread, so its CPU cannot be told apart from their waiting. Stamping takes some CPU "
+            "itself. Shares: of each process, or of each thread of the only one, the busiest first, as means over the "
+            "repeats; imbalance is the busiest one's share ÷ the mean of all, 1 where all did alike.",
+            where_the_time_went,
+        ),
+        Chart(
             "map",
             f"Wait {TIMES} CPU",
             "As requests wait longer and compute more, who completes the most, and how far ahead of the second?",
             "A cell names the variant with the highest throughput and how many times that of the second it is, with "
-            "the widest bounds that both 95 % intervals allow. ~ claims nothing: the intervals overlap, or the load "
-            "set the pace. VOID cells take no part; 3 of 4: so many of the variants were compared.",
+            "the bounds of paired blocks. ~ claims nothing: the blocks cannot tell, or the load set the pace. VOID "
+            "cells take no part; 3 of 4: so many of the variants were compared.",
             the_map,
         ),
     )

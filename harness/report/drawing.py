@@ -13,6 +13,7 @@ from typing import Any
 from harness.recording import Recording, Run
 from harness.report.words import THIN, load
 from harness.stats import Summary
+from harness.trial import is_twin
 
 # Each colour has one meaning, so that exchanging the text is enough.
 INK, MUTED, GRID, PAPER, BAND = "#1d2330", "#667085", "#e4e7ec", "#fdfdfc", "#f1f2f4"
@@ -58,7 +59,11 @@ Looks = Mapping[str, Look]
 
 def looks(run: Run) -> Looks:
     """By sorted name; where they are many, by family: colours for twenty can't be told apart, those for three can."""
-    families = {recording.trial.variant: recording.head.subject.family for recording in run.recordings}
+    families = {
+        recording.trial.variant: recording.head.subject.family
+        for recording in run.recordings
+        if not is_twin(recording.trial.variant)
+    }
     names = sorted(families)
     if not many(names):
         tables = (PALETTE, PALETTE, SYMBOLS, PATTERNS, DASHES)
@@ -79,7 +84,11 @@ def many(things: Collection[object]) -> bool:
 
 def family_keys(run: Run, look: Looks) -> list[dict[str, Any]]:
     """The legend's entries for families, where these set the colours."""
-    families = {recording.head.subject.family: recording.trial.variant for recording in reversed(run.recordings)}
+    families = {
+        recording.head.subject.family: recording.trial.variant
+        for recording in reversed(run.recordings)
+        if recording.trial.variant in look
+    }
     shown = sorted(families) if many(look) else []
     return [key(plain(name), marker=_square(look[families[name]].colour)) for name in shown]
 

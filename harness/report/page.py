@@ -21,20 +21,25 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import ValidationError
 
+from harness.capacity.told import is_probe
 from harness.certificate import Certificate
 from harness.lenses import the_one_of
 from harness.physics import VOID
 from harness.recording import Run, write_whole
-from harness.report import words
+from harness.report import capacity_section, words
 from harness.report.answers import NO_CLAIM, answers, holes
+from harness.report.capacity_section import capacity_answers
 from harness.report.charts import CHARTS, as_json, figures, plotly_js
 from harness.report.drawing import THEME, looks
+from harness.report.standings import standings
+from harness.report.steady import steady
 from harness.report.words import MOST_NAMED, MOUNT, setting
 from harness.stats import Summary, summarise
+from harness.trial import is_twin
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What the manifest says elsewhere on the page.
-TOLD = {"certificate", "command", "failures", "holes", "lens", "measured_share"}
+TOLD = {"auto", "capacity", "certificate", "command", "cpus", "facts", "failures", "holes", "lens", "measured_share"}
 TOLD |= {"notes", "outcome", "reason", "scenarios", "variants"}
 
 
@@ -50,6 +55,7 @@ def render(run: Run, plotly_js: str) -> str:
     the_one_of(one.trial.lens for one in run.recordings)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     summaries = summarise(run.recordings)
+    found = standings(run)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -63,8 +69,12 @@ def render(run: Run, plotly_js: str) -> str:
     environment.filters["marked"] = partial(_marked, names=looks(run).keys())
     return environment.get_template("report.html").render(
         title=run.folder.name or "run",
-        answers=answers(run, summaries),
-        banners=_banners(run, summaries),
+        answers=[*capacity_answers(run), *answers(run, summaries, found)],
+        capacity=capacity_section.tables(run),
+        noise=str(found.noise),
+        auto=_auto(run),
+        steady=steady(run, summaries),
+        banners=_banners(run, [row for row in summaries if not is_probe(row.scenario)]),
         verdicts=_verdicts(summaries),
         charts=_charts(run),
         mount=MOUNT if words.frameworks(run) else "",
@@ -72,7 +82,7 @@ def render(run: Run, plotly_js: str) -> str:
         looks=looks(run),
         holes=_left_out(run),
         subjects=words.subjects(run),
-        differences=words.differences(words.subjects(run)),
+        differences=words.differences(words.asked_for(words.subjects(run))),
         budgets=_budgets(run),
         questions={one.trial.scenario.name: one.trial.scenario for one in run.recordings},
         problems=_problems(run),
@@ -87,8 +97,8 @@ def render(run: Run, plotly_js: str) -> str:
         plotly_js=plotly_js,
         script=script,
         css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        theme=_embedded(json.dumps(THEME)),
-        hashes=" ".join(_hash(source) for source in (plotly_js, script)),
+        theme=embedded(json.dumps(THEME)),
+        hashes=" ".join(hash_of(source) for source in (plotly_js, script)),
     )
 
 
@@ -100,12 +110,12 @@ def _marked(text: str, names: Collection[str]) -> Markup:
     return Markup().join(marks[i % 3].format(part) for i, part in enumerate(parts) if part)
 
 
-def _hash(script: str) -> str:
+def hash_of(script: str) -> str:
     """A script's name in the content-security policy (CSP level 3, §8.3)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _embedded(text: str) -> str:
+def embedded(text: str) -> str:
     """JSON that cannot leave its script element, whatever it says."""
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -118,7 +128,7 @@ def _charts(run: Run) -> list[dict[str, Any]]:
             "chart": CHARTS[name],
             "names": list(panels),
             "height": max(figure.layout.height for figure in panels.values()),
-            "data": _embedded(f"[{','.join(as_json(figure) for figure in panels.values())}]"),
+            "data": embedded(f"[{','.join(as_json(figure) for figure in panels.values())}]"),
         }
         for name, panels in figures(run).items()
     ]
@@ -132,7 +142,7 @@ def _banners(run: Run, summaries: list[Summary]) -> list[str]:
     reason = f" {run.manifest['reason']}" if run.manifest.get("reason") else ""
     return [
         *[f"PARTIAL: this run did not end as planned ({outcome}).{reason}"] * (outcome != "complete"),
-        *["Nothing was recorded."] * (not summaries),
+        *["Nothing was recorded."] * (not run.recordings),
         *[NO_CLAIM] * (0 < max((row.repeats for row in summaries), default=0) < 2),
         *["Measured on machines that differ; comparing them is unsafe: see the machine."]
         * bool(_machine(run)["differing"]),
@@ -140,7 +150,7 @@ def _banners(run: Run, summaries: list[Summary]) -> list[str]:
 
 
 def _verdicts(summaries: Iterable[Summary]) -> list[tuple[str, int]]:
-    counted = Counter(row.verdict for row in summaries if words.is_primary(row.endpoint))
+    counted = Counter(row.verdict for row in summaries if words.is_primary(row.endpoint) and not is_twin(row.variant))
     return [(name, counted[name]) for name in ("VALID", "SUSPECT", VOID) if counted[name]]
 
 
@@ -183,7 +193,7 @@ def _notes(run: Run) -> list[str]:
 
 def _budgets(run: Run) -> dict[str, Any]:
     """A row a variant and a column a limit; those that differ are marked, for they are part of every comparison."""
-    asked = words.subjects(run)
+    asked = words.asked_for(words.subjects(run))
     keys = list(dict.fromkeys(key for subject in asked.values() for key in subject.budget))
     facts = ("family", "interface", "server", "framework")
     columns = [(fact, [getattr(subject, fact) for subject in asked.values()]) for fact in facts]
@@ -243,6 +253,12 @@ def _when(run: Run) -> str:
 def _share(run: Run) -> str:
     share = run.manifest.get("measured_share")
     return f"{share:.0%}" if isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1 else ""
+
+
+def _auto(run: Run) -> str:
+    """Why a run of `--repeats auto` ended when it did."""
+    auto = run.manifest.get("auto")
+    return str(auto.get("reason", "")) if isinstance(auto, dict) else ""
 
 
 def _command(run: Run) -> str:

@@ -17,6 +17,7 @@ import kaleido
 from choreographer.browsers.chromium import ChromeNotFoundError
 from choreographer.errors import BrowserClosedError, BrowserFailedError
 
+from harness.capacity.told import is_probe
 from harness.errors import EnvironmentFault, UsageError
 from harness.lenses import the_one_of
 from harness.recording import Run, write_whole
@@ -58,13 +59,18 @@ def write(run: Run, folder: Path, format: str, only: Collection[str] | None = No
         for name, panels in drawn.items()
         for panel, figure in panels.items()
     }
+    draw(pictures, format)
+    return list(pictures)
+
+
+def draw(pictures: dict[Path, dict[str, Any]], format: str) -> None:  # noqa: A002
+    """Writes figures, given as plotly's own data. Raises EnvironmentFault without Chromium."""
     if not shutil.which(os.environ.get("BROWSER_PATH", "")) and not any(map(shutil.which, BROWSERS)):
         raise EnvironmentFault(NO_CHROMIUM)
     try:
         asyncio.run(_written(pictures, format))
     except (ChromeNotFoundError, BrowserFailedError, BrowserClosedError, OSError, TimeoutError) as error:
         raise EnvironmentFault(f"Chromium did not start or answer ({type(error).__name__}); {NO_CHROMIUM}") from error
-    return list(pictures)
 
 
 async def _written(pictures: dict[Path, dict[str, Any]], format: str) -> None:  # noqa: A002
@@ -107,8 +113,9 @@ def _small(text: str) -> str:
 
 def small_print(run: Run) -> list[str]:
     """What the numbers rest on, and what they do not say; a line each."""
-    repeats = len({one.trial.repeat for one in run.recordings})
+    repeats = len({one.trial.repeat for one in run.recordings if not is_probe(one.trial.scenario.name)})
     rests = f"{repeats} repeats, 95 % intervals where drawn" if repeats > 1 else NO_CLAIM.rstrip(".")
+    rests = rests if repeats else f"{len(run.recordings)} trials of a search"
     lenses = ", ".join(sorted({one.trial.lens for one in run.recordings}))
     partial = "" if run.manifest.get("outcome", "complete") == "complete" else "PARTIAL run · "
     rest = f"{partial}{rests} · lens {lenses} · VOID cells left out · gatebench, run {run.folder.name}"

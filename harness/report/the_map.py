@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl
 
 from harness.physics import SUSPECT
 from harness.recording import Run
-from harness.report.answers import Scored, alike, contestants, pace_of, ratio
 from harness.report.drawing import (
     GRID,
     INK,
@@ -28,6 +27,7 @@ from harness.report.drawing import (
     layout,
     plain,
 )
+from harness.report.standings import Standing, standings
 from harness.report.words import facets, load, number, rate
 from harness.stats import Summary
 from harness.trial import Scenario
@@ -40,19 +40,14 @@ Point = tuple[float, float]  # the wait in ms, the rounds of arithmetic
 
 
 class Cell(NamedTuple):
-    """One point of the grid. scored: those with an interval, the best first."""
+    """One point of the grid, and who comes where in it."""
 
     rows: Sequence[Summary]
-    scored: Sequence[Scored]
-
-    @property
-    def level(self) -> list[Scored]:
-        """Those that cannot be told from the best, and the best; it alone where it wins."""
-        return [one for one in self.scored if one is self.scored[0] or alike(self.scored[0], one)]
+    standing: Standing
 
     @property
     def won(self) -> bool:
-        return len(self.level) == 1 < len(self.scored)
+        return len(self.standing.level) == 1 < len(self.standing.places)
 
 
 def the_map(run: Run, summaries: Sequence[Summary], look: Looks) -> Panels:
@@ -64,10 +59,11 @@ def _grids(run: Run, summaries: Sequence[Summary]) -> dict[str, dict[Point, Cell
     """Of each file, level and lens the points; only where both waits and CPU differ."""
     scenarios = {one.trial.scenario.name: one.trial.scenario for one in run.recordings}
     grids: dict[str, dict[Point, Cell]] = {}
+    found = standings(run) if any(map(point_of, scenarios.values())) else None
     for rows in facets(summaries):
         first, scenario = rows[0], scenarios[rows[0].scenario]
-        if (point := point_of(scenario)) and any(row.throughput_rps is not None for row in rows):
-            cell = Cell(rows, contestants(rows, pace_of(scenario, first.level)))
+        if found and (point := point_of(scenario)) and any(row.throughput_rps is not None for row in rows):
+            cell = Cell(rows, found.of(rows))
             file = first.scenario.rpartition("/")[0] or first.scenario
             grids.setdefault(f"{plain(file)} · {load(first)} · {first.lens}", {})[point] = cell
     return {
@@ -93,7 +89,7 @@ def _drawing(run: Run, grid: Mapping[Point, Cell], look: Looks) -> Drawing:
     asked = {row.variant for cell in grid.values() for row in cell.rows}
     places = {point: (cpus.index(point[1]), waits.index(point[0])) for point in grid}
     height = ABOVE + CELL * len(waits) + BELOW
-    winners = sorted({cell.scored[0].row.variant for cell in grid.values() if cell.won})
+    winners = sorted({cell.standing.best or "" for cell in grid.values() if cell.won})
     keys = family_keys(run, look) or [
         key(plain(name), marker={"symbol": "square", "size": 11, "color": look[name].colour}) for name in winners
     ]
@@ -124,7 +120,7 @@ def _scale(title: str, values: Sequence[float], unit: str) -> dict[str, Any]:
 
 
 def _box(cell: Cell, x: int, y: int, look: Looks) -> dict[str, Any]:
-    colour = look[cell.scored[0].row.variant].colour if cell.won else None
+    colour = look[cell.standing.best or ""].colour if cell.won else None
     return {
         "type": "rect", "layer": "below", "x0": x - 0.5 + EDGE, "x1": x + 0.5 - EDGE, "y0": y - 0.5 + EDGE,
         "y1": y + 0.5 - EDGE, "fillcolor": colour or GRID, "opacity": TINT, "line": {"width": 1, "color": MUTED},
@@ -133,23 +129,24 @@ def _box(cell: Cell, x: int, y: int, look: Looks) -> dict[str, Any]:
 
 def _said(cell: Cell, asked: set[str]) -> Iterator[str]:
     """The lines in a cell: the winner and its lead over the second; else who shares the place, and why."""
-    names = [one.row.variant for one in cell.level]
+    standing = cell.standing
+    names = standing.level
     if cell.won:
         yield from (f"<b>{plain(line)}</b>" for line in wrap(names[0], NARROW))
-        lead, _, bounds = ratio(*cell.scored[:2], lower_wins=False).removeprefix("by ").rpartition(" ")
+        lead, _, bounds = standing.lead(standing.places[1].name).removeprefix("by ").rpartition(" ")
         yield lead
         yield _small(bounds)
     else:
         yield "<b>~</b>"
         yield from map(_small, names if len(names) <= 2 else [f"{len(names)} alike"])
-        if not cell.scored:
+        if not standing.places:
             yield _small("one repeat")
-        elif all(one.paced for one in cell.level):
-            yield _small("load's pace")
+        elif standing.paced:
+            yield _small("load's pace" if standing.shared and standing.shared.limit == "client" else "same limit")
     if any(row.verdict == SUSPECT for row in cell.rows):
         yield _small("SUSPECT")
-    if len(cell.scored) < len(asked):
-        yield _small(f"{len(cell.scored)} of {len(asked)}")
+    if len(standing.places) < len(asked):
+        yield _small(f"{len(standing.places)} of {len(asked)}")
 
 
 def _small(text: str) -> str:
@@ -159,9 +156,10 @@ def _small(text: str) -> str:
 def _hover(point: Point, cell: Cell) -> str:
     """All that were compared: their throughputs, and what limited them."""
     ranked = sorted(cell.rows, key=lambda row: -(row.throughput_rps or 0.0))
-    texts = {one.row.variant: one.text for one in cell.scored}
+    named = {place.name for place in cell.standing.places}
     lines = [
-        f"{plain(row.variant)}: {texts.get(row.variant, f'{number(row.throughput_rps)}/s')}, "
+        f"{plain(row.variant)}: "
+        f"{cell.standing.value(row.variant) if row.variant in named else f'{number(row.throughput_rps)}/s'}, "
         f"{row.verdict}, limited by {plain(row.limited_by)}"
         for row in ranked
     ]

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, groupby
 from typing import NamedTuple
 
+from harness.capacity.told import is_probe
+from harness.histogram import samples_needed
 from harness.physics import VOID
 from harness.recording import Run
-from harness.stats import Summary, samples_needed
-from harness.trial import Subject
+from harness.stats import Summary
+from harness.trial import Subject, is_twin
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -85,14 +87,19 @@ def whole_of(name: str) -> str:
     return name.partition(":")[0]
 
 
-def facets(summaries: Iterable[Summary], *, void: bool = False, parts: bool = False) -> list[list[Summary]]:
+def facets(
+    summaries: Iterable[Summary], *, void: bool = False, parts: bool = False, twins: bool = False
+) -> list[list[Summary]]:
     """The rows that may be compared with each other: one scenario, level, lens and endpoint each.
 
     Cells under different lenses or loads never meet. void: also those that must not be ranked or drawn. parts: also the
-    parts of streams and sockets, each after its whole.
+    parts of streams and sockets, each after its whole. twins: also variants measured once more to tell what noise is.
+    What a search for capacity asked is never a cell.
     """
     groups: dict[tuple[str, float, str, tuple[str, ...]], list[Summary]] = {}
     for row in summaries:
+        if (is_twin(row.variant) and not twins) or is_probe(row.scenario):
+            continue
         if (parts or is_primary(row.endpoint)) and (void or row.verdict != VOID):
             groups.setdefault((row.scenario, row.level, row.lens, tuple(row.endpoint.split(":"))), []).append(row)
     return [groups[key] for key in sorted(groups)]
@@ -100,7 +107,7 @@ def facets(summaries: Iterable[Summary], *, void: bool = False, parts: bool = Fa
 
 def sections(summaries: Iterable[Summary]) -> list[list[Summary]]:
     """All cells in pieces that share a load: wholes first, each with its parts below it."""
-    ordered = chain.from_iterable(facets(summaries, void=True, parts=True))
+    ordered = chain.from_iterable(facets(summaries, void=True, parts=True, twins=True))
     return [list(rows) for _, rows in groupby(ordered, key=lambda row: (row.scenario, row.level, row.lens))]
 
 
@@ -128,6 +135,11 @@ def subjects(run: Run) -> dict[str, Subject]:
     """Each variant as it was asked, by name; where it was asked differently, as it was first."""
     found = {one.trial.variant: one.head.subject for one in reversed(run.recordings)}
     return {name: found[name] for name in sorted(found)}
+
+
+def asked_for(subjects: Mapping[str, Subject]) -> dict[str, Subject]:
+    """Without the twins, which are given what their variants are."""
+    return {name: subject for name, subject in subjects.items() if not is_twin(name)}
 
 
 def frameworks(run: Run) -> list[str]:

@@ -7,15 +7,19 @@ the end, holds one function each: it enters what the backend needs for a whole R
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from apps.variant import Variant
+from harness import facts
 from harness.lenses import told
 from harness.serve import process, url
 from harness.serve.compose import Contained, Project, Usage
@@ -30,13 +34,15 @@ Serve = Callable[..., AbstractContextManager[Server]]
 class Wishes:
     """What a Run asks of its backend. logs: a folder; variants: whom it will serve; targets: where servers run already.
 
-    memory_mb: what each container may take, instead of docker-compose.yml's limit.
+    memory_mb: what each container may take, instead of docker-compose.yml's limit. trace: where processes note each
+    request.
     """
 
     logs: Path
     variants: Mapping[str, Variant]
     targets: Mapping[str, url.Target] = field(default_factory=dict)
     memory_mb: int | None = None
+    trace: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,21 @@ class Backend:
     project: Project | None = None
 
 
+def facts_of(name: str, backend: Backend) -> dict[str, Any]:
+    """What a Recording says of its backend, a fact each: so that a comparison names each that differs."""
+    plain = {f"backend_{key}": value for key, value in backend.facts.items() if key != "versions"}
+    versions = backend.facts.get("versions", {})
+    return {"backend": name, **plain} | {f"backend_{package}": version for package, version in versions.items()}
+
+
 @contextlib.contextmanager
-def processes(_wishes: Wishes) -> Iterator[Backend]:
+def processes(wishes: Wishes) -> Iterator[Backend]:
     """Processes of this machine."""
-    yield Backend(process.serve)
+    versions = dict(facts.FACTS["versions"]())
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        versions["psycopg"] = metadata.version("psycopg")
+    found = {"python": platform.python_version(), "network": "loopback", "versions": versions}
+    yield Backend(partial(process.serve, trace=wishes.trace), found)
 
 
 @contextlib.contextmanager
@@ -62,7 +79,8 @@ def containers(wishes: Wishes) -> Iterator[Backend]:
         def serve(variant: Variant, **options: Any) -> AbstractContextManager[Server]:
             return project.serve(variant, memory_mb=wishes.memory_mb, **options)
 
-        yield Backend(serve, project.facts, project)
+        network = "a bridge and a pair of virtual interfaces"
+        yield Backend(serve, {**project.facts, "network": network}, project)
 
 
 @contextlib.contextmanager
@@ -72,7 +90,8 @@ def elsewhere(wishes: Wishes) -> Iterator[Backend]:
     def serve(variant: Variant, **options: Any) -> AbstractContextManager[Server]:
         return url.serve(wishes.targets[variant.name], variant, **options)
 
-    yield Backend(serve, {name: "{}:{}".format(*target.address) for name, target in wishes.targets.items()})
+    where = {name: "{}:{}".format(*target.address) for name, target in wishes.targets.items()}
+    yield Backend(serve, {"network": "to another machine, or as the targets say", "targets": where})
 
 
 def fate(server: Server) -> str:

@@ -65,14 +65,16 @@ def serve(
     folder: Path,
     ready_timeout_s: float = 15.0,
     port: int | None = None,
+    trace: Path | None = None,
 ) -> Iterator[Server]:
     """Starts `variant` on loopback and yields it once it answers with its token.
 
     cpus: where it may run (None = anywhere). folder: gets `<variant>.log`. port: None = any free one.
+    trace: a folder where it notes when each request came in and left.
     Raises ServerFailed (never ready, or somebody else answers) and EnvironmentFault (the port is taken).
     """
     chosen = free_port() if port is None else claimed(port)
-    server = _start(variant, chosen, cpus, folder)
+    server = _start(variant, chosen, cpus, folder, trace)
     try:
         _wait_until_ready(server, ready_timeout_s)
         yield server
@@ -80,11 +82,12 @@ def serve(
         stop(server.process)
 
 
-def _start(variant: Variant, port: int, cpus: frozenset[int] | None, folder: Path) -> Server:
+def _start(variant: Variant, port: int, cpus: frozenset[int] | None, folder: Path, trace: Path | None) -> Server:
     token = secrets.token_hex(8)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{variant.name}.log"
     argv = [sys.executable, "-m", "apps", variant.name, *told(variant), "--host", HOST, "--port", str(port)]
+    argv += ["--trace", str(trace)] if trace else []
     environment = os.environ | {"GATEBENCH_TOKEN": token, "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as sink:
         process = spawn(argv, cpus, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment)

@@ -17,9 +17,11 @@ from pathlib import Path
 import psutil
 
 from harness.recording import Sample
+from harness.serve.compose import Usage
 from harness.serve.witness import Witness
 
-Trees = Mapping[str, Callable[[], Iterable[psutil.Process]]]
+Found = Iterable[psutil.Process] | Usage | None  # a tree; what a container counts itself; None: it has gone
+Trees = Mapping[str, Callable[[], Found]]
 
 
 class Workers:
@@ -57,8 +59,14 @@ class Sampler:
     """
 
     def __init__(
-        self, trees: Trees, server_cpus: frozenset[int], generator_cpus: frozenset[int], origin: float
+        self,
+        trees: Trees,
+        server_cpus: frozenset[int],
+        generator_cpus: frozenset[int],
+        origin: float,
+        workers: Callable[[], Iterable[psutil.Process]] = tuple,
     ) -> None:
+        self._find_workers = workers  # the server's processes, as far as they are seen from here
         self.samples: list[Sample] = []
         self._trees = trees
         self._cpus = server_cpus | generator_cpus
@@ -74,8 +82,7 @@ class Sampler:
         self._ended.set()
         self._thread.join()
         self._witness.close()
-        if find := self._trees.get("server"):
-            self._workers.look(find())
+        self._workers.look(self._find_workers())
         return self.samples
 
     @property
@@ -84,31 +91,41 @@ class Sampler:
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        before: dict[str, tuple[float, float, float]] = {}
+        before: dict[str, dict[str, float]] = {}
         second = 0
         while not self._ended.wait(max(self._origin + second - time.monotonic(), 0)):
             for who, find in self._trees.items():
-                processes = list(find())
-                if who == "server":
-                    self._workers.look(processes)
-                totals, sample = _tree(who, second - 1, processes)
+                if (found := find()) is None:
+                    continue
+                totals, held = _container(found) if isinstance(found, Usage) else _tree(found)
                 if who in before and second:
-                    cpu_s, switches, waited_s = (
-                        max(now - then, 0) for now, then in zip(totals, before[who], strict=True)
-                    )
-                    used = {"cpu_s": cpu_s, "switches": int(switches), "waited_s": waited_s}
-                    self.samples.append(sample.model_copy(update=used))
+                    self._add(second - 1, who, held | _since(before[who], totals))
                 before[who] = totals
+            self._workers.look(self._find_workers())
             totals = _machine(self._cpus, self._generator_cpus)
             if "machine" in before and second:
-                spent, stolen, near = (max(now - then, 0) for now, then in zip(totals, before["machine"], strict=True))
-                found = {"cpu_s": spent, "steal_s": stolen, "generator_cpu_s": near, "stalled_s": self._witness.take()}
-                self.samples.append(Sample.model_validate({"second": second - 1, "who": "machine", **found}))
+                self._add(
+                    second - 1, "machine", {"stalled_s": self._witness.take()} | _since(before["machine"], totals)
+                )
             before["machine"] = totals
             second += 1
 
+    def _add(self, second: int, who: str, found: Mapping[str, float | None]) -> None:
+        self.samples.append(Sample.model_validate({"second": second, "who": who, **found}))
 
-def _tree(who: str, second: int, processes: Iterable[psutil.Process]) -> tuple[tuple[float, float, float], Sample]:
+
+def _since(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float | None]:
+    """What was added to totals."""
+    return {name: max(total - before[name], 0) for name, total in now.items()}
+
+
+def _container(usage: Usage) -> tuple[dict[str, float], dict[str, float | None]]:
+    """`_tree` of what a container counts itself."""
+    held = {"rss_mb": usage.rss_mb, "threads": usage.threads, "processes": usage.processes}
+    return {"cpu_s": usage.cpu_s, "throttled_s": usage.throttled_s}, held
+
+
+def _tree(processes: Iterable[psutil.Process]) -> tuple[dict[str, float], dict[str, float | None]]:
     """Totals so far (CPU seconds, switches, seconds of waiting for a CPU) and what the tree holds now."""
     cpu_s, switches, waited_s, rss, threads, descriptors, count = 0.0, 0, 0.0, 0, 0, 0, 0
     for process in processes:
@@ -122,7 +139,7 @@ def _tree(who: str, second: int, processes: Iterable[psutil.Process]) -> tuple[t
             waited_s += _waited_s(process.pid)
             count += 1
     held = {"rss_mb": rss / 1e6, "threads": threads, "descriptors": descriptors, "processes": count}
-    return (cpu_s, switches, waited_s), Sample.model_validate({"second": max(second, 0), "who": who, **held})
+    return {"cpu_s": cpu_s, "switches": switches, "waited_s": waited_s}, dict(held)
 
 
 def _waited_s(pid: int) -> float:
@@ -143,13 +160,14 @@ def _switches(pid: int) -> int:
     return total
 
 
-def _machine(cpus: frozenset[int], generator_cpus: frozenset[int]) -> tuple[float, float, float]:
+def _machine(cpus: frozenset[int], generator_cpus: frozenset[int]) -> dict[str, float]:
     """Busy seconds of these CPUs so far, whoever used them, and stolen ones; busy seconds of the generator's."""
     every = dict(enumerate(psutil.cpu_times(percpu=True)))
     # interrupts are nobody's: most of them carry our own loopback traffic
     busy = {cpu: times.user + times.system + times.nice for cpu, times in every.items()}
     steal = sum(every[cpu].steal for cpu in cpus if cpu in every)
-    return sum(busy.get(cpu, 0) for cpu in cpus), steal, sum(busy.get(cpu, 0) for cpu in generator_cpus)
+    near = sum(busy.get(cpu, 0) for cpu in generator_cpus)
+    return {"cpu_s": sum(busy.get(cpu, 0) for cpu in cpus), "steal_s": steal, "generator_cpu_s": near}
 
 
 def unique_mb(processes: Iterable[psutil.Process]) -> float | None:

@@ -32,6 +32,8 @@ def test_the_table_is_the_contract() -> None:
         "file": ("/file", "reply", "GET", "text/plain; charset=utf-8"),
         "json": ("/json", "document", "GET", "application/json"),
         "mix": ("/mix", "reply", "GET", "application/json"),
+        "rows": ("/rows", "reply", "GET", "application/json"),
+        "update": ("/update", "reply", "GET", "application/json"),
     }
 
 
@@ -64,6 +66,8 @@ def test_defaults() -> None:
         "file": {},
         "json": {"items": 10},
         "mix": {"ms": 20, "n": 2000},
+        "rows": {"queries": 20},
+        "update": {"queries": 20},
     }
 
 
@@ -83,6 +87,8 @@ def test_defaults() -> None:
         ("file", "", b"0001 "),
         ("json", "items=1", b'{"count":1,"items":[{"id":0,"name":"caf\\u00e9 0","price":0.0,"available":false,'),
         ("mix", "ms=0.5&n=1", b'{"ms":0.5,"n":1,"result":1103527590}'),
+        ("rows", "queries=3", b'{"queries":3,"right":3}'),
+        ("update", "", b'{"queries":20,"updated":20}'),
     ],
 )
 def test_bodies(name: str, query: str, wanted: bytes) -> None:
@@ -90,7 +96,8 @@ def test_bodies(name: str, query: str, wanted: bytes) -> None:
 
 
 def test_expected_body_is_what_is_served() -> None:
-    for name, query in (("sleep", "ms=1"), ("db", "ms=1"), ("cpu", "n=99"), ("sleep", "ms=-1"), ("mix", "ms=1")):
+    calls = (("sleep", "ms=1"), ("db", "ms=1"), ("cpu", "n=99"), ("sleep", "ms=-1"), ("mix", "ms=1"), ("rows", ""))
+    for name, query in calls:
         assert body(call("GET", f"/{name}", query)) == expected_body(name, query)
         assert json.loads(expected_body(name, query))
     for name in ("ping", "file", "poll"):
@@ -284,4 +291,4 @@ def test_state_tells_who_answers_and_is_no_endpoint(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("GATEBENCH_VARIANT", "asgi")
     assert "state" not in ENDPOINTS
     state = json.loads(body(call("GET", "/state", "")))
-    assert state == {"token": "secret", "variant": "asgi", "pid": os.getpid(), "live": 0}
+    assert state == {"token": "secret", "variant": "asgi", "pid": os.getpid(), "live": 0, "database": "embedded pool"}

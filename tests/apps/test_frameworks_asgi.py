@@ -160,6 +160,8 @@ ASKED = (
     "GET /json",
     "GET /json?items=3",
     "GET /mix?ms=1&n=5",
+    "GET /rows?queries=2",
+    "GET /update?queries=2",
 )
 REFUSED = (
     *("GET /nope", "GET /ping/", "GET /ping/nope", "GET /", "POST /nope", "GET /sleep/../ping"),

@@ -110,6 +110,8 @@ def ask(app: Any, target: str, method: str = "GET", body: bytes | None = None, *
         "/stream?kb=33",
         "/file",
         "/mix?ms=1&n=9",
+        "/rows?queries=2",
+        "/update?queries=2",
     ],
 )
 def test_every_endpoint_is_answered_as_it_must_be(app: Any, target: str) -> None:

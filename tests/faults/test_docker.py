@@ -9,16 +9,17 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from apps.variants import VARIANTS
-from harness.errors import EnvironmentFault
+from harness.errors import EnvironmentFault, ServerFailed
 from harness.serve.backends import fate
 from harness.serve.compose import LABEL, OWNER, Project, clean, docker, engine, is_orphan, orphans, owner, remove
-from tests.gate import ROOT, wait_for
+from tests.gate import ROOT, Gate, scenario, wait_for
 
 DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
 SOCKET = "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"
@@ -237,9 +238,100 @@ def test_a_persons_own_container_is_no_leftover(real: str, tmp_path: Path) -> No
 def test_a_server_out_of_memory_has_failed_and_is_told_so(real: str, tmp_path: Path) -> None:
     row = VARIANTS["wsgi-sync"]
     many = replace(row, budget=replace(row.budget, processes=16, slots=16))
-    with (
-        Project(tmp_path, variant="asgi") as project,
-        project.serve(many, cpus=frozenset({0}), folder=tmp_path, memory_mb=64) as server,
-    ):
-        wait_for(lambda: not server.alive(), "its end", 20)
-        assert fate(server) == "ran out of memory, which is limited to 64 MB"
+    said = ""
+    with Project(tmp_path, variant="asgi") as project:
+        try:
+            with project.serve(many, cpus=frozenset({0}), folder=tmp_path, memory_mb=64) as server:
+                wait_for(lambda: not server.alive(), "its end", 20)
+                said = fate(server)
+        except ServerFailed as failure:  # before it was ready
+            said = str(failure)
+    assert "ran out of memory, which is limited to 64 MB" in said
+
+
+# -- the same through the command line -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def offered(gate: Gate) -> None:
+    if "compose" not in gate("run", "--help").out:
+        pytest.skip("this `gatebench run` has no --backend compose")
+
+
+@pytest.mark.usefixtures("offered")
+def test_a_run_without_docker_ends_with_six(gate: Gate, tmp_path: Path) -> None:
+    options = ("--variants", "asgi", "--results", tmp_path, "--backend", "compose")
+    (tmp_path / "bin").mkdir()
+    ended = gate("run", scenario(tmp_path), *options, PATH=str(tmp_path / "bin"))
+    assert ended.code == 6
+    assert "docker was not found; install Docker Engine" in ended.line
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("offered")
+def test_a_run_whose_server_has_too_little_memory_ends_with_five(gate: Gate, real: str, tmp_path: Path) -> None:
+    options = ("--variants", "wsgi-sync", "--lens", "equal-slots=16", "--results", tmp_path, "--name", "r")
+    ended = gate("run", scenario(tmp_path), *options, "--backend", "compose", "--memory", "64")
+    assert ended.code == 5, ended.err
+    assert "wsgi-sync ran out of memory, which is limited to 64 MB" in ended.err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("offered")
+def test_a_run_whose_engine_dies_ends_with_six(
+    gate: Gate, real: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(tmp_path, monkeypatch, STUB.format(folder=tmp_path, daemon=DAEMON, real=real))
+    file = scenario(tmp_path, duration_s=4)
+    options = ("--variants", "asgi", "--results", tmp_path, "--name", "r", "--backend", "compose")
+    command = gate.start("run", file, *options, PATH=os.environ["PATH"])
+    command.half_way()
+    (tmp_path / "gone").touch()
+    ended = command.ended()
+    (tmp_path / "gone").unlink()
+    assert ended.code == 6, ended.err
+    assert "then `gatebench doctor --clean` removes what this run has left" in ended.line
+    assert any(line.startswith("removed container gatebench-") for line in clean())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("offered")
+@pytest.mark.parametrize("stage", ["serving", "half_way"])
+def test_an_interrupted_run_leaves_no_container(gate: Gate, real: str, tmp_path: Path, stage: str) -> None:
+    file = scenario(tmp_path, duration_s=4)
+    options = ("--variants", "asgi", "--results", tmp_path, "--name", "r", "--backend", "compose")
+    before = set(docker("ps", "--all", "--quiet", f"--filter=label={OWNER}").split())
+    command = gate.start("run", file, *options)
+    if stage == "half_way":
+        command.half_way()
+    else:  # as soon as anything of it is there
+        wait_for(lambda: set(docker("ps", "--all", "--quiet", f"--filter=label={OWNER}").split()) - before, "it", 60)
+    ours = set(docker("ps", "--all", "--quiet", f"--filter=label={OWNER}").split()) - before
+    command.signal(signal.SIGINT, group=True)
+    ended = command.ended(within_s=20)
+    assert ended.code == 130, ended.err
+    assert "Traceback" not in ended.err
+    command.assert_nothing_left()
+    assert not ours & set(docker("ps", "--all", "--quiet").split())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("offered")
+def test_a_run_that_is_killed_leaves_no_container(gate: Gate, real: str, tmp_path: Path) -> None:
+    file = scenario(tmp_path, duration_s=4)
+    options = ("--variants", "asgi", "--results", tmp_path, "--name", "r", "--backend", "compose")
+    command = gate.start("run", file, *options)
+    command.half_way()
+    before = set(docker("ps", "--quiet", f"--filter=label={OWNER}").split())
+    assert before
+    command.signal(signal.SIGKILL)
+    command.ended()
+    command.assert_nothing_left(within_s=5)
+    assert not before & set(docker("ps", "--all", "--quiet", f"--filter=label={OWNER}").split())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays() -> Iterator[None]:
+    yield
+    if shutil.which("docker"):
+        clean()

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.physics import SUSPECT, VOID, evidence, judge, restarted
+from harness.evidence import evidence
+from harness.physics import SUSPECT, VOID, judge, restarted
 from harness.recording import read_run
 from tests.gate import Gate, scenario
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.physics import evidence, limit
+from harness.evidence import evidence
+from harness.physics import limit
 from harness.proving import Prover, serving
 from harness.trial import Part, Scenario
 from tests import peers as peer

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.evidence import evidence
 from harness.load.slow import PIECES, pieces
-from harness.physics import evidence, wait
+from harness.physics import wait
 from harness.proving import Prover
 from harness.trial import Part
 from tests import peers as peer

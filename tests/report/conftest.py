@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import stats
+from harness import blocks, stats
 from harness.physics import VALID, Ceiling, Verdict
 from harness.recording import Recording
 from harness.report import by_cell, charts
@@ -27,4 +27,5 @@ def ceilings(recording: Recording) -> list[Ceiling]:
 def _laws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stats, "judge", judge)
     monkeypatch.setattr(charts, "judge", judge)
+    monkeypatch.setattr(blocks, "judge", judge)
     monkeypatch.setattr(by_cell, "ceilings", ceilings)

@@ -32,16 +32,19 @@ def test_a_winner_comes_with_its_interval_and_its_lead() -> None:
     assert told.limited == "Limited by: cpu (asgi and wsgi-sync)."
 
 
-def test_overlapping_intervals_are_a_tie() -> None:
+def test_what_paired_blocks_cannot_tell_is_a_tie() -> None:
     told = answer(fake.plain("asgi", 1000), fake.plain("wsgi-gevent", 1001), fake.plain("wsgi-sync", 500)).sentence
-    assert told.startswith("~ cannot tell which of wsgi-gevent and asgi completes the most: their intervals overlap")
-    assert told.endswith("wsgi-gevent is ahead of wsgi-sync by 2.00 × [1.99–2.01].")
+    assert told.startswith(
+        "~ cannot tell which of wsgi-gevent and asgi completes the most: 4 paired blocks cannot tell"
+    )
+    assert told.endswith("wsgi-gevent is ahead of wsgi-sync by 2.00 × [2.00–2.01].")
 
 
 def test_where_the_load_sets_the_pace_nobody_wins() -> None:
     asked = fake.scenario("quick/sleep", level=50, endpoint="sleep", wait_s=0.1)
     told = answer(fake.plain("asgi", 499, asked=asked), fake.plain("wsgi-gevent", 490, asked=asked)).sentence
-    assert told.startswith("~ cannot tell which of asgi and wsgi-gevent completes the most: the load set their pace")
+    assert told.startswith("~ cannot tell which of asgi and wsgi-gevent completes the most: they are at ")
+    assert " 97.8% to 99.6% of 50 users ÷ 100 ms = 500/s: it limits them all (asgi 499/s " in told
 
 
 def test_one_repeat_supports_no_claim() -> None:
@@ -80,7 +83,7 @@ def test_holes_are_named() -> None:
         ),
         (
             "quick/db",
-            "~ cannot tell which of asgi, wsgi-gevent and wsgi-threads has the lowest p99: their intervals overlap",
+            "~ cannot tell which of asgi, wsgi-gevent and wsgi-threads has the lowest p99: 4 paired blocks cannot tell",
         ),
         ("quick/sse", "sse:event: asgi has the lowest p99: "),
     ],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from harness.errors import EnvironmentFault, ServerFailed
 from harness.serve import compose
 from harness.serve.backends import BACKENDS, Wishes, fate, watched
 from harness.serve.compose import LABEL, MB, NETWORK, Contained, Project, docker
+from harness.serve.process import identity
 from tests.gate import wait_for
 
 pytestmark = pytest.mark.slow
@@ -98,14 +101,21 @@ def test_a_quota_shows_as_throttling(project: Project, logs: Path) -> None:
         "command": ["python", "-c", "while True: pass"],
         "cpus": 0.2,
     }
+    used = throttled = 0.0
     with project.running("burn", burn, {}, logs / "burn.log") as container:
-        before, began = container.usage(), time.monotonic()
-        time.sleep(2)
-        after, took_s = container.usage(), time.monotonic() - began
-    assert before is not None
-    assert after is not None
-    assert (after.cpu_s - before.cpu_s) / took_s == pytest.approx(0.2, abs=0.06)
-    assert (after.throttled_s - before.throttled_s) / took_s > 0.4
+        for _ in range(5):  # others who hold its CPU leave less to be held back: noise makes both smaller, never larger
+            before, began = container.usage(), time.monotonic()
+            time.sleep(2)
+            after, took_s = container.usage(), time.monotonic() - began
+            assert before is not None
+            assert after is not None
+            used = (after.cpu_s - before.cpu_s) / took_s
+            throttled = (after.throttled_s - before.throttled_s) / took_s
+            assert used < 0.26
+            if used > 0.14 and throttled > 0.4:
+                break
+    assert used > 0.14
+    assert throttled > 0.4
 
 
 def test_a_server_that_is_killed_is_seen_at_once(project: Project, logs: Path) -> None:
@@ -166,6 +176,60 @@ def test_the_backend_serves_as_the_others_do_and_leaves_the_neighbours_alone(
     assert not docker("network", "ls", "--quiet", label).split()
     assert docker("container", "inspect", "--format={{.State.Running}}", neighbour).strip() == "true"
     assert docker("image", "inspect", "--format={{.Id}}", str(project.facts["image"])).strip()
+
+
+def test_what_a_person_starts_serves_alone_and_is_never_removed(project: Project) -> None:
+    """`docker compose up wsgi-gevent`, and nothing else. The project has built its image."""
+    name = f"person-{uuid.uuid4().hex[:8]}"
+    words = ("compose", "--project-name", name, "--file", str(compose.FILE))
+    try:
+        docker(*words, "up", "--detach", "--no-build", "wsgi-gevent")
+        (container,) = docker("ps", "--quiet", f"--filter=label=com.docker.compose.project={name}").split()
+        found = json.loads(docker("container", "inspect", container))[0]
+        address = next(str(one["IPAddress"]) for one in found["NetworkSettings"]["Networks"].values())
+        state = wait_for(lambda: answered(address), "an answer", 20)
+        assert state["variant"] == "wsgi-gevent"
+        assert found["HostConfig"]["CpusetCpus"] == "0"
+        assert not any((found["NetworkSettings"]["Ports"] or {}).values())
+        assert compose.clean() == []
+        assert docker("container", "inspect", "--format={{.State.Running}}", container).strip() == "true"
+    finally:
+        docker(*words, "down", "--timeout", "1")
+
+
+def answered(address: str) -> dict[str, object] | None:
+    try:
+        return identity((address, 8000))
+    except (OSError, ValueError):
+        return None
+
+
+def test_the_load_generator_and_its_workers_load_a_server_by_its_name(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"person-{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("GATEBENCH_WORKER_TOKEN", uuid.uuid4().hex)
+    monkeypatch.setenv("GATEBENCH_URL", "http://asgi:8000/ping")
+    monkeypatch.setenv("GATEBENCH_DURATION", "3")
+    monkeypatch.setenv("GATEBENCH_LOAD_CPUS", str(max(os.sched_getaffinity(0))))
+    words = ("compose", "--project-name", name, "--file", str(compose.FILE), "--profile", "load")
+    try:
+        docker(*words, "build", "load", timeout_s=600)
+        docker(*words, "up", "--detach", "--no-build", "--scale", "load-worker=2", "asgi", "load", "load-worker")
+        docker(*words, "logs", "--follow", "load", timeout_s=60)
+        (load,) = docker(*words, "ps", "--all", "--quiet", "load").split()
+        found = json.loads(docker("container", "inspect", load))[0]
+        said = docker("logs", load, errors_too=True)
+        workers = docker(*words, "logs", "--no-log-prefix", "load-worker")
+    finally:
+        docker(*words, "down", "--timeout", "1")
+    assert "http://asgi:8000/ping:" in said, said
+    assert found["State"]["ExitCode"] in (0, 4), "a noisy machine may spoil it"
+    assert workers.count("1 trials") == 2, workers
+    host = found["HostConfig"]
+    assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
+    assert found["Config"]["User"].split(":")[0] not in {"", "0", "root"}
+    assert not any((found["NetworkSettings"]["Ports"] or {}).values())
 
 
 def test_what_is_not_in_the_compose_file_is_said(project: Project, logs: Path) -> None:

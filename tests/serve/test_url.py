@@ -136,7 +136,7 @@ def test_the_backend_drives_a_real_server_that_somebody_else_has_started(tmp_pat
         asked = targets([f"prod=http://127.0.0.1:{real.address[1]}"])
         variants = url.variants(asked)
         with BACKENDS["url"](Wishes(tmp_path, variants, asked)) as backend:
-            assert backend.facts == {"prod": f"127.0.0.1:{real.address[1]}"}
+            assert backend.facts["targets"] == {"prod": f"127.0.0.1:{real.address[1]}"}
             with backend.serve(variants["prod"], cpus=None, folder=tmp_path, port=None) as server:
                 assert isinstance(server, Remote)
                 assert server.token == real.token

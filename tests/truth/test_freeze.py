@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.evidence import evidence
 from harness.load import schedule
-from harness.physics import evidence, judge
+from harness.physics import judge
 from harness.proving import ROW, Freeze, Prover, frozen_responses, quantile, scenario, serving
 from harness.recording import Recording
 from harness.trial import Arrivals

@@ -204,9 +204,9 @@ MUTATIONS = (
     ),
     Mutation(
         "percentiles are averaged",
-        "harness/stats.py",
-        "    pooled = quantile_ms(Histogram.merged(trials), q)\n",
-        "    pooled = float(np.mean([trial.quantile_us(q) / 1000 for trial in trials if trial.n] or [0]))\n",
+        "harness/intervals.py",
+        "    pooled_ms = quantile_ms(pool, q)\n",
+        "    pooled_ms = float(np.mean([trial.quantile_us(q) / 1000 for trial in some] or [0]))\n",
         (f"{STATS}::test_trials_weigh_by_their_samples", f"{STATS}::test_percentiles_are_of_the_pool_and_no_average"),
     ),
     Mutation(
@@ -271,6 +271,34 @@ MUTATIONS = (
         "histogram.n >= samples_needed(q) if q < 1 else histogram.n > 0",
         "histogram.n > 0",
         (f"{NO_DATA}::test_a_percentile_is_named_when_it_has_the_samples_and_not_one_before",),
+    ),
+    Mutation(
+        "many comparisons risk no more than one",
+        "harness/paired.py",
+        "    risks = holm([ratio.p for ratio in ratios], 1 - confidence)\n",
+        "    risks = [1 - confidence] * len(ratios)\n",
+        ("tests/test_paired.py::test_a_larger_family_asks_for_more",),
+    ),
+    Mutation(
+        "servers at the load's own ceiling are ranked",
+        "harness/ranking.py",
+        "if {*pair} <= {*tied} else claim",
+        "if not pair else claim",
+        ("tests/test_ranking.py::test_what_something_shared_limits_is_never_told_apart",),
+    ),
+    Mutation(
+        "identical servers are not looked at",
+        "harness/blocks.py",
+        "        session[kind] = max(session.get(kind, 0.0), floor_of(variants))\n",
+        "        session[kind] = 0.0\n",
+        ("tests/test_blocks.py::test_a_cell_without_a_pair_has_the_floor_of_its_session",),
+    ),
+    Mutation(
+        "a file that was changed is believed",
+        "harness/seal.py",
+        "digest_of(path) == digest",
+        "len(digest) == 64",
+        ("tests/test_seal.py::test_a_recording_that_was_changed_is_left_out_and_named",),
     ),
     Mutation(
         "random arrivals are even",

@@ -11,13 +11,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from apps.endpoints import ENDPOINTS
+from apps.variants import VARIANTS
+from harness import conformance
 from harness.errors import EnvironmentFault
-from harness.serve.postgres import Database, database
+from harness.serve import process
+from harness.serve.postgres import Claim, Database, database, differences
+from harness.wire import Address, fetch
 from tests.gate import ROOT, wait_for
 
 CONNECTIONS, EACH_S = 8, 0.2
@@ -109,9 +116,7 @@ print(json.dumps(found))
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        find_spec("psycopg") is None, reason="needs psycopg: no lock holds it, as no endpoint uses it yet"
-    ),
+    pytest.mark.skipif(find_spec("psycopg") is None, reason="psycopg is not installed here"),
     pytest.mark.filterwarnings("error"),
 ]
 
@@ -178,3 +183,60 @@ def test_psycopg_before_the_patch_is_refused_and_named(dsn: str) -> None:
     healed = queried("gevent-late", PSYCOPG_WAIT_FUNC="wait_poll")
     assert not healed.returncode, healed.stderr
     assert json.loads(healed.stdout)["one"] < 2 * EACH_S
+
+
+# -- real servers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif("rows" not in ENDPOINTS, reason="these endpoints have no /rows")
+@pytest.mark.parametrize("name", [*SERVED, "wsgi-sync"])
+def test_every_call_is_found_in_the_database(made: Database, dsn: str, tmp_path: Path, name: str) -> None:
+    variant = VARIANTS[name]
+    with process.serve(variant, folder=tmp_path) as server:
+        findings = conformance.check(server.address, variant, server.token)
+        assert not conformance.refusals(findings)
+        before = made.counts()
+        calls = ["/update?queries=20", "/rows?queries=20", "/db?ms=2"] * 50
+        with ThreadPoolExecutor(16) as clients:
+            bodies = list(clients.map(lambda path: fetch(server.address, path)[0].body, calls))
+        after = made.counts()
+    assert set(bodies) == {
+        b'{"queries":20,"updated":20}',
+        b'{"queries":20,"right":20}',
+        b'{"id":1,"name":"gatebench","ms":2}',
+    }
+    assert (after.updates - before.updates, after.connections) == (1000, min(CONNECTIONS, after.connections))
+    claims = [Claim("db", 50, 50), Claim("rows", 50, 50, 20, 20), Claim("update", 50, 50, 20, 20)]
+    assert differences(before, after, claims) == []
+    assert differences(before, after, [Claim("update", 51, 51, 20, 20)]) != []
+
+
+@contextlib.contextmanager
+def preloaded(folder: Path) -> Iterator[Address]:
+    """gunicorn's gevent worker, whose app was loaded before it patched."""
+    port = process.free_port()
+    argv = [*VARIANTS["wsgi-gevent"].command(port), "--preload"]
+    env = os.environ | {"GATEBENCH_VARIANT": "wsgi-gevent", "GATEBENCH_TOKEN": "t", "GATEBENCH_DB_CONNECTIONS": "8"}
+    with (folder / "log").open("wb") as log:
+        server = process.spawn(argv, None, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+    try:
+        wait_for(lambda: _answers(("127.0.0.1", port)), "an answer", 15)
+        yield "127.0.0.1", port
+    finally:
+        process.stop(server)
+
+
+def _answers(address: Address) -> bool:
+    try:
+        return process.identity(address)["token"] == "t"
+    except (OSError, ValueError):
+        return False
+
+
+@pytest.mark.skipif("rows" not in ENDPOINTS, reason="these endpoints have no /rows")
+def test_preload_is_caught_by_conformance_and_named(dsn: str, tmp_path: Path) -> None:
+    with preloaded(tmp_path) as address:
+        refused = conformance.refusals(conformance.check(address, VARIANTS["wsgi-gevent"], "t"))
+    assert refused
+    assert refused[0].sentence.startswith("/db database: refused: psycopg was imported before gevent's patch")
+    assert "no --preload" in refused[0].sentence
