@@ -110,10 +110,9 @@ def answers(run: Run, rows: Sequence[Summary], sentences: Sequence[Answer]) -> N
             heads = ("group", "variant", "place", f"{answer.by} [95 %]", "the first is ahead by")
             table(heads, [line[:5] for line in answer.places])
     reserve(run)
-    if any(row.repeats < 2 for row in rows):
-        _console().print(
-            Text("\nOne repeat: these numbers have no interval, so they support no claim.", style="yellow")
-        )
+    if once := sum(row.repeats == 1 for row in rows):
+        which = "these numbers" if once == len(rows) else f"{once} of {len(rows)} cells"
+        console.print(Text(f"\nOne repeat: {which} have no interval, so they support no claim.", style="yellow"))
     share = run.manifest.get("measured_share")
     if share:
         print(f"\nunder load {share:.0%} of {duration(run.manifest['wall_s'])}")

@@ -32,7 +32,7 @@ from harness.physics import VOID, judge
 from harness.recording import Recording, save
 from harness.request import Request
 from harness.run import RETRIES, folder_for, locked, make, signals
-from harness.serve.backends import BACKENDS, Serve, Wishes
+from harness.serve.backends import BACKENDS, Serve, Wishes, facts_of
 from harness.trial import Scenario, Slo, Trial, derived_seed
 
 MOST_RPS = 20_000.0  # asked for where no certificate says what the generator manages
@@ -121,10 +121,10 @@ def laboratory_of(
     kept = certificate.kept()
     ceilings = kept.ceilings if kept else {}
     elsewhere = asked.target is not None
-    known = facts.collect() | {"backend": {"name": "url" if elsewhere else "process"}}
-    bench = Bench(known, frozenset() if elsewhere else server_cpus, generator_cpus, lambda: None, ceilings)
     with ExitStack() as stack:
         backend = stack.enter_context(BACKENDS["process"](Wishes(folder / "logs", asked.variants)))
+        known = facts.collect() | ({"backend": "url"} if elsewhere else facts_of("process", backend))
+        bench = Bench(known, frozenset() if elsewhere else server_cpus, generator_cpus, lambda: None, ceilings)
         generator = Patient(generator_cpus)
         generator.limit_s = max(ms for slo in asked.slos for ms in limits(slo).values()) / 1000
         stack.enter_context(generator)

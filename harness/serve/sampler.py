@@ -134,12 +134,20 @@ def _tree(processes: Iterable[psutil.Process]) -> tuple[dict[str, float], dict[s
             cpu_s += times.user + times.system
             rss += process.memory_info().rss
             threads += process.num_threads()
-            descriptors += process.num_fds()
+            descriptors += _descriptors(process)
             switches += _switches(process.pid)
             waited_s += _waited_s(process.pid)
             count += 1
     held = {"rss_mb": rss / 1e6, "threads": threads, "descriptors": descriptors, "processes": count}
     return {"cpu_s": cpu_s, "switches": switches, "waited_s": waited_s}, dict(held)
+
+
+def _descriptors(process: psutil.Process) -> int:
+    """How many are open. To list 5 000 of them takes up to 0.5 s of a CPU; since Linux 6.2 the folder says how many."""
+    try:
+        return os.stat(f"/proc/{process.pid}/fd").st_size or process.num_fds()
+    except OSError as error:
+        raise psutil.NoSuchProcess(process.pid) from error
 
 
 def _waited_s(pid: int) -> float:
