@@ -6,7 +6,7 @@ ARGS ?=
 BACKEND ?= process
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-all setup-dev bench bench-db smoke bench-generator bench-capacity test prove truth lint report charts lock services clean
+.PHONY: help setup setup-all setup-dev bench bench-db smoke bench-generator bench-capacity test prove truth truth-long lint report charts lock services clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,7 +56,10 @@ prove: .venv/.installed-dev  ## the slow proofs: faults on real servers and load
 	@$(BIN)/pytest -m "slow and not realtime" $(ARGS)
 
 truth: .venv/.installed-dev  ## the instrument's proofs in real time; they need a quiet machine
-	@$(BIN)/pytest -m realtime $(ARGS)
+	@$(BIN)/pytest -m "realtime and not long" $(ARGS)
+
+truth-long: .venv/.installed-dev  ## identical servers on real ones, a token bucket's capacity: 15 minutes on a quiet machine
+	@$(BIN)/pytest -m long -s $(ARGS)
 
 lint: .venv/.installed-dev .venv/.installed-all  ## style and types
 	@$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """PROOFS T8 on real servers: ten sessions of eight blocks. Identical servers are called different twice at most; a
 sleep that is 10 % longer is found each time.
 
-About eleven minutes on a quiet machine: `pytest tests/truth/test_aa_real.py -m realtime -s`.
+About eleven minutes on a quiet machine: `make truth-long`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.gate import Gate
 if TYPE_CHECKING:  # the plugin itself is imported by pytest, which rewrites its assertions
     from tests.quietness import Quiet
 
-pytestmark = [pytest.mark.realtime, pytest.mark.slow]
+pytestmark = [pytest.mark.realtime, pytest.mark.slow, pytest.mark.long]
 
 SESSIONS, BLOCKS, LEAST_USABLE = 10, 8, 6
 MS, SLOWER_MS = 20, 22
