@@ -115,7 +115,7 @@ def played(flow: open_flow.OpenFlow, on: stage.Stage) -> tuple[int, float]:
 def main() -> dict[str, Any]:
     played_ones = {"now": lambda: Clock.now, "Alarm": PlayedAlarm, "Connection": PlayedConnection}
     vars(open_flow).update(played_ones)
-    vars(stage).update(now=played_ones["now"])
+    vars(stage).update(now=played_ones["now"], Connection=PlayedConnection)
     counts: Counter[str] = Counter()
     kept: dict[str, list[Histogram]] = {kind: [] for kind in KINDS}
 
