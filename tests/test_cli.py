@@ -111,7 +111,7 @@ def test_a_damaged_recording_is_named_and_the_others_are_still_reported(
     for verb in ("report", "export"):
         ended = gate(verb, folder)
         assert ended.code == 2
-        assert f"{torn}: not a readable recording" in ended.line
+        assert f"{torn}: was changed since it was measured" in ended.line
     assert "wsgi-threads" in ended.out
     assert "torn" in (folder / "report.html").read_text(encoding="utf-8")
     for path in (folder / "trials").iterdir():
@@ -131,7 +131,7 @@ def test_charts_of_a_damaged_run_are_drawn_from_the_rest(gate: Gate, finished: F
     torn = folder / "trials" / "tiny-50-wsgi-threads-r0.jsonl.gz"
     torn.write_bytes(torn.read_bytes()[:200])
     ended = gate("charts", folder, "--format", "svg", "--only", "throughput")
-    assert f"{torn}: not a readable recording" in ended.err
+    assert f"{torn}: was changed since it was measured" in ended.err
     assert "Traceback" not in ended.err
     assert ended.code == 2
     assert [Path(line).suffix for line in ended.out.splitlines()] == [".svg"]

@@ -29,8 +29,7 @@ from harness.serve import process
 serve = process.serve
 def impatient(variant, **options):
     return serve(variant, **options | {{"ready_timeout_s": 1.5}})
-import harness.run
-harness.run.serve = impatient
+process.serve = impatient
 spawn = process.spawn
 def spawned(argv, cpus, **options):
     return spawn([sys.executable, "-c", {code!r}, *argv] if "apps" in argv else argv, cpus, **options)
