@@ -92,21 +92,6 @@ class Ranking(NamedTuple):
     claims: dict[tuple[str, str], Claim]
 
 
-def ranked(
-    values: Mapping[str, Mapping[int, float]],
-    *,
-    higher_is_better: bool,
-    band: float = BAND,
-    floor: float = 0.0,
-    confidence: float = CONFIDENCE,
-    tied: Collection[str] = (),
-) -> list[Place]:
-    """The places of `ranking`."""
-    return ranking(
-        values, higher_is_better=higher_is_better, band=band, floor=floor, confidence=confidence, tied=tied
-    ).places
-
-
 def ranking(
     values: Mapping[str, Mapping[int, float]],
     *,

@@ -116,7 +116,8 @@ def combined(verdicts: Sequence[Verdict]) -> Verdict:
     chosen = next(verdict for verdict in telling if verdict.limited_by == limit)
     reason = chosen.reason
     if doubtful and len(doubtful) < len(usable):
-        reason += f"; {len(doubtful)} of {len(usable)} trials SUSPECT: {doubtful[0].reason}"
+        doubt = doubtful[0].reason.removeprefix(f"{chosen.reason}; ")
+        reason += f"; {len(doubtful)} of {len(usable)} trials SUSPECT: {doubt}"
     if voided := len(verdicts) - len(usable):
         reason += f" ({voided} of {len(verdicts)} trials VOID, left out)"
     return Verdict(SUSPECT if doubtful else VALID, chosen.limited_by, reason)

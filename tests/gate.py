@@ -39,6 +39,23 @@ def scenario(
     return path
 
 
+@contextlib.contextmanager
+def disk_of(size_mb: int, folder: Path) -> Iterator[Path]:
+    """A disk of so many MB, in memory; the test is skipped where none can be mounted."""
+    disk = folder / "disk"
+    disk.mkdir()
+    if os.geteuid():
+        pytest.skip("mounting a small disk needs root")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
 def wait_for(find: Callable[[], Found | None], what: str, within_s: float) -> Found:
     """What `find` answers as soon as it is true."""
     deadline = time.monotonic() + within_s

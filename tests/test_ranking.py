@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.paired import FASTER, SAME, UNKNOWN
-from harness.ranking import letters, noise_floor, pairwise, ranked
+from harness.ranking import letters, noise_floor, pairwise, ranking
 
 Pairs = set[frozenset[str]]
 
@@ -81,7 +81,7 @@ def made(centre: float, spread: float = 0.0, n: int = 8) -> dict[int, float]:
 
 def test_a_ranking_has_groups_and_no_bare_order() -> None:
     values = {"slow": made(100), "fast": made(200, 0.01), "near": made(199, 0.05), "void": {}}
-    found = ranked(values, higher_is_better=True)
+    found = ranking(values, higher_is_better=True).places
     assert [(place.name, place.letters, place.best, place.worst) for place in found] == [
         ("fast", "a", 1, 3),
         ("near", "a", 1, 3),
@@ -93,7 +93,7 @@ def test_a_ranking_has_groups_and_no_bare_order() -> None:
 
 
 def test_of_latencies_the_lowest_is_best() -> None:
-    found = ranked({"slow": made(100), "fast": made(20)}, higher_is_better=False)
+    found = ranking({"slow": made(100), "fast": made(20)}, higher_is_better=False).places
     assert [(place.name, place.letters) for place in found] == [("fast", "a"), ("slow", "b")]
 
 
@@ -114,14 +114,14 @@ def test_the_noise_floor_is_the_worst_of_the_identical_pairs() -> None:
 
 def test_what_is_within_the_noise_floor_shares_a_letter() -> None:
     values = {"fast": made(104), "slow": made(100), "slowest": made(80)}
-    assert [place.letters for place in ranked(values, higher_is_better=True)] == ["a", "b", "c"]
-    assert [place.letters for place in ranked(values, higher_is_better=True, floor=0.05)] == ["a", "a", "b"]
+    assert [place.letters for place in ranking(values, higher_is_better=True).places] == ["a", "b", "c"]
+    assert [place.letters for place in ranking(values, higher_is_better=True, floor=0.05).places] == ["a", "a", "b"]
 
 
 def test_what_something_shared_limits_is_never_told_apart() -> None:
     values = {"a": {0: 99.0, 1: 99.1, 2: 99.0}, "b": {0: 97.0, 1: 97.1, 2: 97.0}, "c": {0: 50.0, 1: 50.1, 2: 50.0}}
-    assert [place.letters for place in ranked(values, higher_is_better=True, band=0)] == ["a", "b", "c"]
-    assert [place.letters for place in ranked(values, higher_is_better=True, band=0, tied={"a", "b"})] == [
+    assert [place.letters for place in ranking(values, higher_is_better=True, band=0).places] == ["a", "b", "c"]
+    assert [place.letters for place in ranking(values, higher_is_better=True, band=0, tied={"a", "b"}).places] == [
         "a",
         "a",
         "b",

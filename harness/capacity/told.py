@@ -90,6 +90,7 @@ class Answer(Data):
     law: Text = ""  # of what limits it, in a sentence
     curve: Annotated[tuple[Point, ...], Field(max_length=2000)] = ()
     model: Modelled | None = None
+    likely_rps: Rate | None = None  # the best guess; `sustained_rps` is below it, so as not to promise too much
 
 
 class Row(Data):
@@ -148,6 +149,7 @@ def answer_of(
         law=next((one.seen.reason for one in reversed(found.steps) if _tells(found, one)), "")[:2000],
         curve=tuple(curve),
         model=model,
+        likely_rps=found.likely_rps,
     )
 
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from harness.compare import interval, load_of
 from harness.errors import UsageError
 from harness.history import History
@@ -33,7 +31,7 @@ from harness.report.drawing import (
     plain,
     stacked,
 )
-from harness.report.page import TEMPLATES, embedded, hash_of
+from harness.report.page import TEMPLATES, embedded, hash_of, templates
 
 IMAGES = (".png", ".svg", ".pdf")
 HEIGHT, LEFT = 380, 54
@@ -143,22 +141,21 @@ def render(found: Sequence[History], drawn: Panels, plotly_js: str) -> str:
     """The page, with the given source of plotly.js inside; it fetches nothing."""
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     figures = [as_figure(drawing) for drawing in drawn.values()]
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("history.html").render(
-        reference=found[0].reference,
-        names=list(drawn),
-        height=max(one.layout.height for one in figures),
-        data=embedded(f"[{','.join(map(as_json, figures))}]"),
-        said=[f"{one.variant} ({one.cell.scenario}, {one.cell.endpoint}, {one.metric}): {one.reason}" for one in found],
-        plotly_js=plotly_js,
-        script=script,
-        css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        theme=embedded(json.dumps(THEME)),
-        hashes=" ".join(hash_of(source) for source in (plotly_js, script)),
+    return (
+        templates()
+        .get_template("history.html")
+        .render(
+            reference=found[0].reference,
+            names=list(drawn),
+            height=max(one.layout.height for one in figures),
+            data=embedded(f"[{','.join(map(as_json, figures))}]"),
+            said=[
+                f"{one.variant} ({one.cell.scenario}, {one.cell.endpoint}, {one.metric}): {one.reason}" for one in found
+            ],
+            plotly_js=plotly_js,
+            script=script,
+            css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+            theme=embedded(json.dumps(THEME)),
+            hashes=" ".join(hash_of(source) for source in (plotly_js, script)),
+        )
     )

@@ -50,19 +50,24 @@ def write(run: Run, path: Path | None = None) -> Path:
     return path
 
 
-def render(run: Run, plotly_js: str) -> str:
-    """The page, with the given source of plotly.js inside. Raises UsageError where lenses are mixed."""
-    the_one_of(one.trial.lens for one in run.recordings)
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    summaries = summarise(run.recordings)
-    found = standings(run)
-    environment = Environment(
+def templates() -> Environment:
+    """Of every page: what comes from servers and files is escaped, and a name that is not given is an error."""
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render(run: Run, plotly_js: str) -> str:
+    """The page, with the given source of plotly.js inside. Raises UsageError where lenses are mixed."""
+    the_one_of(one.trial.lens for one in run.recordings)
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    summaries = summarise(run.recordings)
+    found = standings(run)
+    environment = templates()
     environment.globals |= {
         name: getattr(words, name) for name in ("given", "interval", "is_primary", "load", "lost", "number", "quantile")
     }

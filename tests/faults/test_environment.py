@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.recording import read_run
-from tests.gate import Gate, scenario, wait_for
+from tests.gate import Gate, disk_of, scenario, wait_for
 
 NOBODY = 65534
 
@@ -22,17 +22,8 @@ NOBODY = 65534
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 80 MB: little more than a run asks for before it begins."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid():
-        pytest.skip("mounting a small disk needs root")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with disk_of(80, tmp_path) as disk:
+        yield disk
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 from harness import seal
 from harness.errors import EnvironmentFault
 from harness.recording import MAX_FILE_BYTES, read, save
-from tests.gate import ROOT, Gate
+from tests.gate import ROOT, Gate, disk_of
 from tests.made_up import recording
 
 SAMPLE = ROOT / "results" / "sample"
@@ -27,17 +26,8 @@ SAMPLE = ROOT / "results" / "sample"
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """1 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid():
-        pytest.skip("mounting a small disk needs root")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with disk_of(1, tmp_path) as disk:
+        yield disk
 
 
 @pytest.mark.slow

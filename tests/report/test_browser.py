@@ -19,6 +19,7 @@ from .test_page import hostile
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.browser
+# `.ci/run` installs it: there nothing is skipped
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
 MARKS = ".plot .point path, .plot .points path, .plot .scatter .lines path"
 

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.paired import FASTER, SAME, SLOWER, claims, enough, paired, ratio_of
-from harness.ranking import ranked
+from harness.ranking import ranking
 from tests.truth.drift import Floats, in_blocks, one_after_the_other
 
 Told = Callable[[str], None]
@@ -54,7 +54,7 @@ def test_a_family_of_identical_servers(told: Told) -> None:
     names = [f"v{index}" for index in range(10)]
     for one in seen:
         values = {name: by_block(one[:, index]) for index, name in enumerate(names)}
-        places = ranked(values, higher_is_better=True, band=0)
+        places = ranking(values, higher_is_better=True, band=0).places
         any_false += len({place.letters for place in places}) > 1
         logs = np.log(one)
         pairs = [logs[:, i] - logs[:, j] for i in range(10) for j in range(i)]

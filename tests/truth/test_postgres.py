@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from apps.endpoints import ENDPOINTS
 from apps.variants import VARIANTS
 from harness import conformance
 from harness.errors import EnvironmentFault
@@ -116,7 +115,7 @@ print(json.dumps(found))
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("psycopg") is None, reason="psycopg is not installed here"),
+    pytest.mark.skipif(find_spec("psycopg") is None, reason="needs psycopg: make setup-all"),
     pytest.mark.filterwarnings("error"),
 ]
 
@@ -188,7 +187,6 @@ def test_psycopg_before_the_patch_is_refused_and_named(dsn: str) -> None:
 # -- real servers ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif("rows" not in ENDPOINTS, reason="these endpoints have no /rows")
 @pytest.mark.parametrize("name", [*SERVED, "wsgi-sync"])
 def test_every_call_is_found_in_the_database(made: Database, dsn: str, tmp_path: Path, name: str) -> None:
     variant = VARIANTS[name]
@@ -233,7 +231,6 @@ def _answers(address: Address) -> bool:
         return False
 
 
-@pytest.mark.skipif("rows" not in ENDPOINTS, reason="these endpoints have no /rows")
 def test_preload_is_caught_by_conformance_and_named(dsn: str, tmp_path: Path) -> None:
     with preloaded(tmp_path) as address:
         refused = conformance.refusals(conformance.check(address, VARIANTS["wsgi-gevent"], "t"))
