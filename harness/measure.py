@@ -17,7 +17,7 @@ from harness.facts import kernel_counters
 from harness.load.order import Order, Progress
 from harness.load.process import Generator
 from harness.recording import End, Head, Model, Outcome, Recording, Row, Sample, read_rows
-from harness.serve.backends import Server, at_rest, fate, networks, runs_as, watched
+from harness.serve.backends import Server, at_rest, epitaph, networks, runs_as, watched
 from harness.serve.postgres import Database, claims, differences
 from harness.serve.sampler import Sampler, unique_mb
 from harness.traces import Tracer
@@ -163,7 +163,7 @@ def _watch(trial: Trial, server: Server, generator: Generator, bench: Bench) -> 
                 bench.tick()
                 uss = unique_mb(server.descendants()) if last.second == scenario.duration_s else uss
             if outcome == "complete" and not server.alive():
-                outcome, reason = "server_died", _epitaph(server)
+                outcome, reason = "server_died", epitaph(server, "it was measured")
                 generator.stop("server died")
                 deadline = time.monotonic() + LAST_WORDS_S
             if time.monotonic() > deadline:
@@ -200,11 +200,6 @@ def _sampler(server: Server, generator: Generator, bench: Bench, origin: float) 
     }
     trees = {who: find for who, find in finders.items() if find is not None}
     return Sampler(trees, bench.server_cpus, bench.generator_cpus, origin, server.descendants)
-
-
-def _epitaph(server: Server) -> str:
-    tail = server.log_tail(3).replace("\n", " | ")
-    return f"{server.variant.name} {fate(server)} while it was measured" + (f": {tail}" if tail else "")
 
 
 def settled(server: Server, within_s: float = 1.5) -> bool:

@@ -35,7 +35,7 @@ from harness.physics import VOID, judge
 from harness.recording import Recording, read_run, save, write_whole
 from harness.repeats import Auto, Blocks
 from harness.request import Request
-from harness.serve.backends import BACKENDS, Backend, Server, Wishes, claimed, facts_of
+from harness.serve.backends import BACKENDS, Backend, Server, Wishes, claimed, epitaph, facts_of
 from harness.serve.postgres import cpus_beside, served_by
 from harness.traces import Tracer
 from harness.trial import TWIN, Trial, plan, predicted_s
@@ -271,6 +271,8 @@ class Campaign:
         row = variant.removesuffix(TWIN)  # of which a twin is one more process
         full = row not in self.state.conformance
         findings = conformance.check(server.address, *claimed(server), full=full)
+        if not server.alive():  # which its answers cannot tell: an end by the kernel looks like a hang-up
+            raise ServerFailed(epitaph(server, "it was asked whether it conforms"))
         if refused := conformance.refusals(findings):
             more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
             raise ServerFailed(f"{variant} does not conform: {refused[0].sentence}{more}")

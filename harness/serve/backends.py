@@ -104,6 +104,12 @@ def fate(server: Server) -> str:
     return f"died (exit code {server.process.returncode})"
 
 
+def epitaph(server: Server, meanwhile: str) -> str:
+    """The same in a line, with the last of what it printed. meanwhile: what was being done with it."""
+    tail = server.log_tail(3).replace("\n", " | ")
+    return f"{server.variant.name} {fate(server)} while {meanwhile}" + (f": {tail}" if tail else "")
+
+
 def runs_as(server: Server) -> tuple[str, ...]:
     """The command that really ran, but for its address; empty where somebody else has run it."""
     if isinstance(server, Remote):
