@@ -247,6 +247,8 @@ def compare(runs: Sequence[Path], as_json: bool, markdown: bool, to: Path | None
         click.echo(f"chart: {chart}", err=True)
     if as_json:
         click.echo(json.dumps(answer.rows))
+        for note in answer.notes:
+            click.echo(note, err=True)
     elif markdown:
         click.echo(answer.markdown, nl=False)
     else:

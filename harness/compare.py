@@ -70,7 +70,7 @@ def obstacles(base: Iterable[Recording], new: Iterable[Recording]) -> list[str]:
     old, fresh = _facts(base), _facts(new)
     return [
         f"{name}: {_shown(old.get(name))} → {_shown(fresh.get(name))}"
-        for name in sorted(old.keys() | fresh.keys())
+        for name in sorted(old.keys() | fresh.keys(), key=str.lower)
         if name not in BY_NATURE and (old.get(name) != fresh.get(name) or len(old.get(name, ())) > 1)
     ]
 
@@ -95,8 +95,8 @@ def _shown(values: Iterable[str] | None) -> str:
     return " and ".join(sorted(value[:60] for value in values)) if values else "not known"
 
 
-def check(base: Sequence[Recording], new: Sequence[Recording], *, across_machines: bool = False) -> None:
-    """Raises UsageError, which names what differs, where numbers of two Runs do not stand side by side."""
+def check(base: Sequence[Recording], new: Sequence[Recording], *, across_machines: bool = False) -> list[str]:
+    """The facts that differ. Raises UsageError, which names them, where numbers do not stand side by side for them."""
     asked: dict[tuple[str, float], set[str]] = {}
     for recording in (*base, *new):
         trial = recording.trial
@@ -110,6 +110,7 @@ def check(base: Sequence[Recording], new: Sequence[Recording], *, across_machine
     found = obstacles(base, new)
     if found and not across_machines:
         raise UsageError(f"the runs differ in facts: {'; '.join(found)} (--across-machines compares them all the same)")
+    return found
 
 
 # -- what is compared with what --------------------------------------------------------------------------------------
@@ -142,12 +143,17 @@ def of_runs(base: Values, new: Values, reference: str | None = None) -> list[Pai
             ratio = Ratio(0)
             if old and fresh and reference in (None, name):
                 ratio = unpaired(list(old.blocks.values()), list(fresh.blocks.values()))
-                note = note or NO_REFERENCE
             elif old and fresh:
                 ratio = unpaired(_to(reference, before, old), _to(reference, after, fresh))
-                note = note or f"as a ratio to {reference}"
             pairs.append(Pair(cell, metric, name, old, fresh, ratio, floor, note))
     return pairs
+
+
+def caveat(reference: str | None) -> str:
+    """What all the differences of two Runs have in common."""
+    if reference is None:
+        return f"The runs were {NO_REFERENCE}."
+    return f"As ratios to {reference} of the same run; {reference} itself was {NO_REFERENCE}."
 
 
 def _absent(measured: Measured | None, where: str) -> str:
@@ -286,4 +292,9 @@ def number(value: float | None) -> str:
 
 def code(text: str) -> str:
     """As code, in which Markdown runs nothing; what would end the code or the cell is taken out."""
-    return "`" + " ".join(re.sub(r"[`|\\<>]", " ", text).split())[:100] + "`"
+    return f"`{plain(text)[:100]}`"
+
+
+def plain(text: str) -> str:
+    """Without what Markdown or HTML would run."""
+    return " ".join(re.sub(r"[`|\\<>\[\]]", " ", text).split())

@@ -7,7 +7,7 @@ variant's ratio to a reference, with a chart beside the last run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import compare, history
@@ -31,6 +31,7 @@ class Answer:
     exit_code: int
     histories: Sequence[history.History] = ()  # of `runs`, for their chart
     runs: Sequence[str] = ()
+    notes: tuple[str, ...] = ()  # what a reader must know of them all
 
 
 def compared(
@@ -47,19 +48,27 @@ def compared(
         raise UsageError("--base and --new name variants of one run: give one run only, or leave them out")
     if len(runs) == 1 and reference:
         raise UsageError("--reference is of two runs and more: in one run variants met the same blocks")
+    differ: dict[str, None] = {}  # facts; in order, and each once
     for one in runs:
-        compare.check(runs[0].recordings, one.recordings, across_machines=across_machines)
+        differ |= dict.fromkeys(compare.check(runs[0].recordings, one.recordings, across_machines=across_machines))
+    notes = (f"The runs differ in facts: {'; '.join(differ)}.",) if differ else ()
     values = [values_of(run.recordings) for run in runs]
     if reference is not None:
         _known(reference, values)
     if len(runs) > 2:
-        return _history(runs, values, reference or _common(values), tolerance)
+        return _noted(_history(runs, values, reference or _common(values), tolerance), notes)
     if len(runs) == 2:
         pairs = compare.of_runs(values[0], values[1], reference)
+        notes = (compare.caveat(reference), *notes)
         title = f"{runs[0].folder.name} → {runs[1].folder.name}"
     else:
         pairs, title = _of_one(values[0], base, new)
-    return _differences(compare.differences(pairs, tolerance=tolerance), title, bool(runs[-1].problems))
+    return _noted(_differences(compare.differences(pairs, tolerance=tolerance), title, bool(runs[-1].problems)), notes)
+
+
+def _noted(answer: Answer, notes: tuple[str, ...]) -> Answer:
+    below = "".join(f"\n{compare.plain(note)}\n" for note in notes)
+    return replace(answer, notes=notes, markdown=answer.markdown + below)
 
 
 def _of_one(values: Values, base: str | None, new: str | None) -> tuple[list[compare.Pair], str]:

@@ -50,14 +50,18 @@ def _source() -> str | None:
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def _versions() -> dict[str, str]:
-    """Of what measures, and of every server and framework that is installed here to be measured."""
+def packages() -> list[str]:
+    """What measures, and every server and framework that can be measured, under their packages' names."""
     try:
         wanted = [one for one in metadata.requires("gatebench") or () if not re.search("extra == .dev", one)]
         named = [re.split(r"[^A-Za-z0-9._-]", one, maxsplit=1)[0] for one in wanted]
     except metadata.PackageNotFoundError:
         named = []
-    found = {name: _version(name) for name in sorted({*PACKAGES, *named} - set(READERS))}
+    return sorted({*PACKAGES, *named} - set(READERS))
+
+
+def _versions() -> dict[str, str]:
+    found = {name: _version(name) for name in packages()}
     return {name: version for name, version in found.items() if version is not None}
 
 

@@ -130,6 +130,8 @@ def comparison(answer: comparing.Answer) -> None:
     """Differences or histories: a row each, and the counts."""
     table(answer.heads, answer.told, right=("base", "new"))
     print(f"\n{answer.summary}")
+    for note in answer.notes:
+        _console().print(Text(note), soft_wrap=True)
 
 
 def findings(found: Iterable[audit.Finding]) -> None:

@@ -11,6 +11,7 @@ from harness.blocks import values_of
 from harness.compare import (
     NO_REFERENCE,
     Difference,
+    caveat,
     check,
     differences,
     markdown,
@@ -91,7 +92,7 @@ def test_two_runs_are_compared_variant_by_variant() -> None:
     assert slower.ratio == pytest.approx(0.9, rel=0.02)
     assert slower.base == pytest.approx(4000, rel=0.01)
     assert slower.new == pytest.approx(3600, rel=0.01)
-    assert NO_REFERENCE in slower.reason
+    assert NO_REFERENCE in caveat(None)
     assert by(found, "wsgi").verdict in ("same", "unknown")
     assert {row.variant for row in regressions(found)} == {"asgi"}
 
@@ -111,7 +112,7 @@ def test_a_reference_takes_out_what_changed_for_both() -> None:
     found = by(differences(of_runs(old, new, "wsgi")), "asgi")
     assert found.verdict in ("same", "unknown")
     assert found.ratio == pytest.approx(1, abs=0.02)
-    assert found.reason.endswith("as a ratio to wsgi")
+    assert caveat("wsgi").startswith("As ratios to wsgi of the same run")
     assert by(differences(of_runs(old, new, "wsgi")), "wsgi").verdict == "slower", "itself it can only be told plainly"
     assert by(differences(of_runs(old, new, "none")), "asgi").verdict == "unknown"
 

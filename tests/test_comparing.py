@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness import cli
+from harness.compare import caveat
 from harness.recording import save
 from tests.made_up import FACTS, blocks
 
@@ -62,7 +63,8 @@ def runs(tmp_path: Path) -> dict[str, Path]:
 def test_two_runs_and_a_regression(told: Told, runs: dict[str, Path]) -> None:
     code, out, err = told("compare", runs["base"], runs["slow"], "--json")
     rows = json.loads(out)
-    assert (code, err) == (3, "")
+    assert code == 3
+    assert err == f"{caveat(None)}\n"
     assert [list(row)[: len(KEYS)] for row in rows] == [KEYS] * len(rows)
     by = {(row["variant"], row["metric"]): row for row in rows}
     assert by["asgi", "throughput_rps"]["verdict"] == "slower"
@@ -97,7 +99,11 @@ def test_a_changed_fact_blocks_and_is_named(told: Told, runs: dict[str, Path], t
     code, out, err = told("compare", runs["base"], other)
     assert (code, out) == (2, "")
     assert 'the runs differ in facts: kernel: "6.1" → "6.2" (--across-machines' in err
-    assert told("compare", runs["base"], other, "--across-machines")[0] == 3, "wsgi is gone"
+    for extra in ((), ("--markdown",)):
+        code, out, _ = told("compare", runs["base"], other, "--across-machines", *extra)
+        assert code == 3, "wsgi is gone"
+        assert out.count("measured at different times") == 1
+        assert 'The runs differ in facts: kernel: "6.1" → "6.2".' in out
     assert told("compare", runs["base"], stored(tmp_path / "source", {"asgi": noisy(4000, 8), "wsgi": noisy(2000, 9)},
                 facts=FACTS | {"source": "def"}))[0] == 0  # fmt: skip
 

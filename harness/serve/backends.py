@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +63,7 @@ def facts_of(name: str, backend: Backend) -> dict[str, Any]:
 @contextlib.contextmanager
 def processes(wishes: Wishes) -> Iterator[Backend]:
     """Processes of this machine."""
-    versions = dict(facts.FACTS["versions"]())
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        versions["psycopg"] = metadata.version("psycopg")
-    found = {"python": platform.python_version(), "network": "loopback", "versions": versions}
+    found = {"python": platform.python_version(), "network": "loopback", "versions": facts.FACTS["versions"]()}
     yield Backend(partial(process.serve, trace=wishes.trace), found)
 
 

@@ -462,7 +462,8 @@ class Project:
         told_of = json.loads(docker("run", "--rm", *labels, *hardened, self._image, "python", "-c", ASKED))
         self._nofile = int(told_of["nofile"])
         installed = told_of["versions"]
-        versions = {name: installed[name] for name in (*facts.PACKAGES, "psycopg") if name in installed}
+        names = {name: name.lower().replace("_", "-") for name in facts.packages()}
+        versions = {name: installed[plain] for name, plain in names.items() if plain in installed}
         self.facts |= {"image": self._image, "python": told_of["python"], "versions": versions}
 
     def _configured(self, service: str) -> dict[str, Any]:
