@@ -5,14 +5,15 @@ VARIANTS, the rows, stand in apps/variants.py.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 BIN = Path(sys.executable).parent  # not resolved: a virtual environment's own folder
 INSTALL = "make setup-all"
@@ -39,9 +40,18 @@ class Budget:
         """The threads of each process."""
         return 1 if self.slots is None else self.slots // self.processes
 
+    def __post_init__(self) -> None:
+        if self.db_connections < self.processes:
+            raise ValueError(f"{self.db_connections} database connections are too few for {self.processes} processes")
+
     @property
     def db_connections_per_process(self) -> int:
         return self.db_connections // self.processes
+
+    def with_processes(self, processes: int, **change: Any) -> Budget:
+        """The same with so many processes, and no fewer database connections: the next number that they can share."""
+        connections = processes * math.ceil(self.db_connections / processes)
+        return replace(self, processes=processes, db_connections=connections, **change)
 
 
 @dataclass(frozen=True)

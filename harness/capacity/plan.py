@@ -208,8 +208,11 @@ def resized(parts: Parts, machine: Machine, processes: int, slots: int | None) -
 
 
 def _processes(parts: Parts, machine: Machine) -> int:
-    """How many processes a machine's memory and cores allow."""
+    """How many processes a machine's memory, cores and database connections allow."""
+    setting = parts.setting
     most = MOST_PROCESSES if is_sync(parts) else machine.cores
+    if setting.pool is not None and setting.pool_s:  # each needs one
+        most = min(most, setting.pool)
     return min(most, int(machine.memory_mb / parts.base_mb)) if parts.base_mb else most
 
 

@@ -194,7 +194,7 @@ def _run(laboratory: Laboratory, row: Row, slots: int | None, *, fewer: bool) ->
     if slots is not None:
         processes = min(processes, slots)  # of sync workers there are fewer, then
         slots -= slots % processes
-    budget = replace(variant.budget, processes=processes, slots=slots)
+    budget = variant.budget.with_processes(processes, slots=slots)
     rate = row.each_lost_rps or 0.0
     place = Served(
         replace(variant, budget=budget),

@@ -165,6 +165,19 @@ def test_budgets_are_plain_data() -> None:
     assert asdict(VARIANTS["wsgi-threads"].budget)["slots"] == 16
 
 
+def test_every_process_has_a_database_connection() -> None:
+    budget = VARIANTS["wsgi-sync"].budget
+    many = {processes: budget.with_processes(processes, slots=processes) for processes in (3, 8, 52)}
+    assert {processes: (one.slots, one.db_connections) for processes, one in many.items()} == {
+        3: (3, 9),
+        8: (8, 8),
+        52: (52, 52),
+    }
+    assert {one.db_connections_per_process for one in many.values()} == {3, 1}
+    with pytest.raises(ValueError, match="8 database connections are too few for 52 processes"):
+        replace(budget, processes=52)
+
+
 def test_the_environment_shares_the_connections_and_keeps_strangers_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--workers 9")
     monkeypatch.setenv("WEB_CONCURRENCY", "9")

@@ -85,6 +85,15 @@ def test_sync_workers_are_the_slots_and_memory_bounds_them() -> None:
     assert row.processes <= 10
 
 
+def test_no_machine_has_more_processes_than_database_connections() -> None:
+    pooled = made("sync", slots=4, processes=4, pool=8)
+    pooled = replace(pooled, setting=replace(pooled.setting, pool_s=0.01))
+    (row,) = plan(300, SLO, {"sync": pooled}, ONE, spare_machines=0)
+    assert row.machines == 3  # each with 8 of the 16 to 20 that are needed, at less than all of their time
+    assert row.processes is not None
+    assert row.processes <= 8
+
+
 def test_what_cannot_be_held_says_why() -> None:
     (row,) = plan(900, parsed("p99<40ms"), {"threads": THREADS}, ONE)
     assert not row.holds
