@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from harness.serve import reaper
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parents[2]
 GATE = 'read -r go && exec "$@"'
+STILL_S, STILL_SHARE = 0.2, 0.2  # looked at so often, of one CPU
 GRACE_S = 1.0  # DESIGN: TERM with a grace of 1 s, then KILL of the whole group
 
 
@@ -77,6 +78,8 @@ def serve(
     server = _start(variant, chosen, cpus, folder, trace)
     try:
         _wait_until_ready(server, ready_timeout_s)
+        if variant.budget.processes > len(cpus or os.sched_getaffinity(0)):
+            wait_until_still(server.descendants, ready_timeout_s)
         yield server
     finally:
         stop(server.process)
@@ -183,6 +186,25 @@ def identity(address: tuple[str, int], timeout_s: float = 1.0) -> dict[str, obje
     if not isinstance(answer, dict):
         raise ValueError("not an object")  # noqa: TRY004  callers treat it as a wrong answer, not a wrong type
     return answer
+
+
+def wait_until_still(descendants: Callable[[], Iterable[psutil.Process]], timeout_s: float) -> None:
+    """Until no more processes begin, or the time is over: the first of many answers while the others still import."""
+    deadline = time.monotonic() + timeout_s
+    used_s, still = _cpu_s(descendants()), False
+    while not still and time.monotonic() < deadline:
+        time.sleep(STILL_S)
+        before_s, used_s = used_s, _cpu_s(descendants())
+        still = used_s - before_s < STILL_SHARE * STILL_S
+
+
+def _cpu_s(processes: Iterable[psutil.Process]) -> float:
+    used_s = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            used_s += times.user + times.system
+    return used_s
 
 
 def _wait_until_ready(server: Server, timeout_s: float) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import NamedTuple, cast
 
 import psutil
+import pytest
 
+from harness.serve.process import wait_until_still
 from harness.serve.sampler import Workers
 
 
@@ -44,3 +47,30 @@ def test_what_a_server_starts_and_ends_besides_is_not() -> None:
     assert restarts((TOP, ONE, TWO), (TOP, ONE)) == 0, "nobody came in its place"
     assert restarts((TOP, ONE, TWO), (TOP, ONE, HELPER)) == 0, "another parent's"
     assert restarts((TOP, ONE), ()) == 0, "the server is gone: another law speaks"
+
+
+# -- whether all of them have begun ----------------------------------------------------------------------------------
+
+
+class Begun:
+    """A server whose processes have used so much CPU at each look."""
+
+    def __init__(self, *used_s: float) -> None:
+        self.looks = 0
+        self._used_s = used_s
+
+    def __call__(self) -> list[psutil.Process]:
+        used_s = self._used_s[min(self.looks, len(self._used_s) - 1)]
+        self.looks += 1
+        return [cast("psutil.Process", SimpleNamespace(cpu_times=lambda: SimpleNamespace(user=used_s, system=0.0)))]
+
+
+@pytest.mark.parametrize(
+    ("used_s", "looks"),
+    [((0.1, 0.1), 2), ((0.1, 0.3, 0.5, 0.52), 4), ((0.0, 0.01), 2), ((), 1)],
+    ids=["still", "begins", "idle", "no time"],
+)
+def test_a_server_is_waited_for_while_its_processes_begin(used_s: tuple[float, ...], looks: int) -> None:
+    begun = Begun(*used_s or (0.0,))
+    wait_until_still(begun, 5.0 if used_s else 0.0)
+    assert begun.looks == looks
