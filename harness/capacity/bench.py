@@ -21,7 +21,8 @@ from harness.capacity.choice import MOST_P99_ERROR, MOST_THROUGHPUT_ERROR, Choic
 from harness.capacity.measured import levels_of
 from harness.capacity.places import Place, Served
 from harness.capacity.probing import Laboratory, abandoned, settled_record, worked
-from harness.capacity.told import PROBES, per_second
+from harness.capacity.slo import per_second
+from harness.capacity.told import PROBES
 from harness.errors import GatebenchError, NothingUsable
 from harness.evidence import evidence
 from harness.histogram import samples_needed

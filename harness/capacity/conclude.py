@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness.capacity.crossing import Crossing, Promise, Tail, crossing
-from harness.capacity.slo import PARTS, limits, said
+from harness.capacity.slo import PARTS, limits, per_second, said
 from harness.capacity.steps import Ask, Found, Outcome, Seen, Step, against, bracket, broken, tally
 from harness.trial import Slo
 
@@ -146,7 +146,8 @@ def without(steps: Sequence[Step], before: int, outcome: Outcome, reason: str) -
 def unfinished(slo: Slo, steps: Sequence[Step], before: int) -> Found:
     """The time was spent before any rate was confirmed: the bracket is what is known."""
     low, high = bracket(slo, [step for step in steps if not step.seen.fault])
-    lies = f"between {low or 0:,.4g} and {high:,.4g} req/s" if high else f"above {low or 0:,.4g} req/s"
+    least = per_second(low or 0)
+    lies = f"between {least} and {per_second(high)} req/s" if high else f"above {least} req/s"
     reason = f"the time was spent when short trials had shown the answer {lies}; give it a longer budget"
     answer = without(steps, before, "budget", reason)
     return Found(**{**vars(answer), "low": low, "high": high, "smallest_failed_rps": high})
@@ -177,9 +178,9 @@ def found(slo: Slo, aim: Aim, steps: Sequence[Step], before: int, near_: Near | 
     if sustained >= cap:
         sustained, above, lower = cap, None, min(one.low_rps, cap)
         outcome = "generator" if weak else "at-most-asked"
-        reason = f"it holds at {cap:,.4g} req/s, the most that may be asked"
+        reason = f"it holds at {per_second(cap)} req/s, the most that may be asked"
         if weak:
-            reason = f"{weak}; up to {cap:,.4g} req/s the SLO holds"
+            reason = f"{weak}; up to {per_second(cap)} req/s the SLO holds"
     else:
         lower = one.low_rps
         if hole := _cliff(slo, usable, sustained):
@@ -203,7 +204,7 @@ def found(slo: Slo, aim: Aim, steps: Sequence[Step], before: int, near_: Near | 
 def _precision(one: Crossing, aim: Aim, trials: int, seconds: float) -> str:
     """How well it is known; and how long it would take to know it as well as was asked (∝ 1 ÷ width², as a mean)."""
     width = (one.high_rps - one.low_rps) / one.sustained_rps
-    text = f"{trials} trials near it put the highest rate at {one.rate_rps:,.4g} req/s, ±{width / 2:.1%}"
+    text = f"{trials} trials near it put the highest rate at {per_second(one.rate_rps)} req/s, ±{width / 2:.1%}"
     if width > aim.precision:
         text += f"; ±{aim.precision / 2:.1%} would take about {seconds * (width / aim.precision) ** 2:,.0f} s"
     return text
@@ -227,7 +228,8 @@ def a_hole(slo: Slo, steps: Sequence[Step], *, suspected: bool = False) -> tuple
 def _cliff(slo: Slo, steps: Sequence[Step], sustained: float) -> str:
     """Why the server is one that does not just queue: it holds above a rate at which it fails, or it collapses."""
     if hole := a_hole(slo, steps):
-        return f"it fails at {hole[0]:,.4g} req/s and yet holds at {hole[1]:,.4g}: only what is below both is answered"
+        fails, holds = map(per_second, hole)
+        return f"it fails at {fails} req/s and yet holds at {holds}: only what is below both is answered"
     best = max((step.seen.completed_rps for step in steps if step.ask.rate_rps <= 1.02 * sustained), default=0.0)
     worse = [step for step in steps if sustained < step.ask.rate_rps <= 2 * sustained]
     collapsed = [step for step in worse if step.seen.completed_rps < COLLAPSED * min(best, sustained)]
@@ -235,8 +237,8 @@ def _cliff(slo: Slo, steps: Sequence[Step], sustained: float) -> str:
         return ""
     edge = min(collapsed, key=lambda step: step.ask.rate_rps)
     return (
-        f"beyond {sustained:,.4g} req/s it collapses rather than queues: "
-        f"at {edge.ask.rate_rps:,.4g} it completes {edge.seen.completed_rps:,.4g} a second"
+        f"beyond {per_second(sustained)} req/s it collapses rather than queues: "
+        f"at {per_second(edge.ask.rate_rps)} it completes {per_second(edge.seen.completed_rps)} a second"
     )
 
 

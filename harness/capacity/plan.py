@@ -7,12 +7,12 @@ it takes the fewest processes, and then the fewest slots, that do so: the config
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from harness.capacity.measured import EXTRAPOLATED, Parts
-from harness.capacity.slo import limits, said
+from harness.capacity.slo import limits, per_second, said
 from harness.capacity.stations import QUANTILES, Responses, capacity_rps, ceilings, responses
 from harness.errors import UsageError
 from harness.trial import Slo
@@ -183,7 +183,7 @@ def _beyond(parts: Parts, rate_rps: float) -> str:
     if rate_rps <= EXTRAPOLATED * parts.tested_rps:
         return ""
     return (
-        f"extrapolated: {rate_rps:.4g}/s a machine, tested up to {parts.tested_rps:.4g}/s, "
+        f"extrapolated: {per_second(rate_rps)}/s a machine, tested up to {per_second(parts.tested_rps)}/s, "
         f"{EXTRAPOLATED} × that is trusted"
     )
 
@@ -291,6 +291,15 @@ HEADS = (
     "variant", "holds", "machines", "processes", "slots", "req/s each", "used", "p99 ms", "p99 ms, one lost",
     "MB", "price/h", "price/million", "fails first", "headroom", "remark",
 )  # fmt: skip
+
+
+def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Heads and lines, without the columns that say nothing: of a price nobody told, of no machine to be lost."""
+    lines, same = [cells(row) for row in rows], all(row.p99_ms == row.p99_lost_ms for row in rows)
+    silent = {head for head, *column in zip(HEADS, *lines, strict=True) if set(column) <= {"~", ""}}
+    silent |= {"p99 ms, one lost"} if same else set()
+    kept = [place for place, head in enumerate(HEADS) if head not in silent]
+    return tuple(HEADS[place] for place in kept), [tuple(line[place] for place in kept) for line in lines]
 
 
 def cells(row: Row) -> tuple[str, ...]:

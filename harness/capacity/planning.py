@@ -14,10 +14,10 @@ from harness.capacity import told
 from harness.capacity.asking import Asked, probed
 from harness.capacity.measured import Parts, parts_from
 from harness.capacity.places import Place, Served
-from harness.capacity.plan import HEADS, Machine, Row, cells, plan
+from harness.capacity.plan import Machine, Row, plan, table
 from harness.capacity.probing import Laboratory, abandoned, settled_record
 from harness.capacity.seen import held, seen_of
-from harness.capacity.slo import said
+from harness.capacity.slo import per_second, said
 from harness.errors import NothingUsable
 from harness.evidence import evidence
 from harness.histogram import samples_needed
@@ -64,7 +64,8 @@ class Confirmed:
     def sentence(self) -> str:
         """What was run, what was predicted, what came."""
         slots = f" of {self.slots} slots" if self.slots is not None else ""
-        run = f"{self.variant}, {self.processes} process{'es' * (self.processes != 1)}{slots}, {self.rate_rps:,.4g}/s: "
+        processes = f"{self.processes} process{'es' * (self.processes != 1)}"
+        run = f"{self.variant}, {processes}{slots}, {per_second(self.rate_rps)}/s: "
         came = f"p99 {self.measured_ms:,.4g} ms, {'holds' if self.holds else 'misses'} the promise"
         if self.fewer:
             return f"{run}with 10 % fewer slots {came}"
@@ -117,14 +118,15 @@ def planned(laboratory: Laboratory, wanted: Wanted) -> Planned:
 def _keep(laboratory: Laboratory, wanted: Wanted, made: Planned) -> None:
     asked, machine = laboratory.asked, wanted.machine
     price = "" if machine.price_per_hour is None else f", {machine.price_per_hour:g} an hour"
+    heads, lines = table(made.rows)
     laboratory.state.document = laboratory.state.document.model_copy(
         update={
-            "plan_question": f"What holds {wanted.rate_rps:,.4g}/s of {asked.scenario.name} at "
+            "plan_question": f"What holds {per_second(wanted.rate_rps)}/s of {asked.scenario.name} at "
             f"{told.promise(said(asked.slos[0]))}, on machines of {machine.cores} "
             f"core{'s' * (machine.cores != 1)} and {machine.memory_mb:,.0f} MB{price}, "
             f"with {wanted.spare_machines} to spare?",
-            "plan_heads": HEADS,
-            "plan": tuple(told.Row(cells=cells(row)) for row in made.rows),
+            "plan_heads": heads,
+            "plan": tuple(told.Row(cells=line) for line in lines),
             "confirmations": tuple(f"{one.sentence}." for one in made.confirmed),
         }
     )
@@ -154,7 +156,7 @@ def _parts(laboratory: Laboratory, name: str, place: Place) -> Parts:
 
 
 def _level(laboratory: Laboratory, place: Place, name: str, rate: float, duration_s: int) -> Recording:
-    laboratory.say(f"  {name} at {told.per_second(rate)}/s for {duration_s} s")
+    laboratory.say(f"  {name} at {per_second(rate)}/s for {duration_s} s")
     scenario = _scenario(laboratory.asked, rate, duration_s)
     return settled_record(laboratory, place, scenario, name, derived_seed(laboratory.asked.seed, "plan", rate))
 

@@ -24,7 +24,7 @@ from harness.capacity.keeping import Progressing, note
 from harness.capacity.places import AtUrl, Patient, Place, Served
 from harness.capacity.search import Ask, Found, Seen, search_all
 from harness.capacity.seen import seen_of
-from harness.capacity.slo import limits, said
+from harness.capacity.slo import limits, per_second, said
 from harness.errors import GatebenchError, Interrupted, ServerFailed, UsageError
 from harness.limits import check_descriptors
 from harness.measure import Bench
@@ -206,7 +206,7 @@ def prober(laboratory: Laboratory, name: str, place: Place, recordings: list[Rec
         given_up = any(note.startswith("ended after") for note in recording.end.notes)
         seen = seen_of(recording, laboratory.asked.slos, now() - begin, given_up=given_up)
         laboratory.say(
-            f"  {name} {ask.purpose} {told.per_second(ask.rate_rps)}/s: p99 {seen.quantiles_ms[0.99]:,.0f} ms, "
+            f"  {name} {ask.purpose} {per_second(ask.rate_rps)}/s: p99 {seen.quantiles_ms[0.99]:,.0f} ms, "
             f"{seen.bad} of {seen.offered} lost{', the queue grows' * seen.growing}"
             + (f": {seen.fault}" if seen.fault else "")
         )
@@ -274,7 +274,7 @@ def _costs(laboratory: Laboratory, name: str, place: Place, held_rps: float) -> 
     for share in SHARES:
         rate = share * held_rps
         seed = derived_seed(laboratory.asked.seed, "efficiency", share)
-        laboratory.say(f"  {name} efficiency at {share:.0%}: {told.per_second(rate)}/s")
+        laboratory.say(f"  {name} efficiency at {share:.0%}: {per_second(rate)}/s")
         asked = scenario.model_copy(update={"rates": (rate,)})
         settled_record(laboratory, place, asked, name, seed)
 
@@ -283,7 +283,7 @@ def _overloaded(laboratory: Laboratory, name: str, place: Place, slo: Slo, held_
     """150 % of what is held under the first SLO that has a rate; what is drawn of it is computed from its Recording."""
     scenario = overload.scenario_of(laboratory.asked.scenario, held_rps, slo)
     seconds = overload.PIECE_S * overload.DURING
-    laboratory.say(f"  {name} overload: {told.per_second(scenario.rates[0])}/s for {seconds} s")
+    laboratory.say(f"  {name} overload: {per_second(scenario.rates[0])}/s for {seconds} s")
     seed = derived_seed(laboratory.asked.seed, "overload")
     recording = settled_record(laboratory, place, scenario, name, seed)
     laboratory.say(f"  {overload.overload_of(recording).sentence}")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from harness.capacity import conclude
 from harness.capacity.conclude import Aim, Near, Room
+from harness.capacity.slo import per_second
 from harness.capacity.steps import Ask, Found, Purpose, Seen, Step, against, bracket
 from harness.trial import Slo, derived_seed
 
@@ -130,7 +131,7 @@ def ceiling(aim: Aim, steps: Sequence[Step]) -> tuple[float, str]:
     if not beyond:
         return aim.most_rps, ""
     rate, fault = min(beyond)
-    return min(aim.most_rps, 0.8 * rate), f"at {rate:,.4g} req/s the generator, not the server, failed: {fault}"
+    return min(aim.most_rps, 0.8 * rate), f"at {per_second(rate)} req/s the generator, not the server, failed: {fault}"
 
 
 def _again(steps: Sequence[Step], cap: float) -> Next | None:

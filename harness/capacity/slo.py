@@ -73,3 +73,8 @@ def thresholds(slos: Sequence[Slo]) -> tuple[float, ...]:
 
 def _limits(slo: Slo) -> tuple[float | None, float | None, float | None]:
     return slo.p50_ms, slo.p90_ms, slo.p99_ms
+
+
+def per_second(value: float) -> str:
+    """A rate with the digits that are worth saying."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

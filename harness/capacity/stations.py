@@ -16,6 +16,7 @@ import numpy as np
 from harness.capacity.laws import mva, of_many, response_s
 from harness.capacity.measured import Parts
 from harness.capacity.queues import Survival, mgc_wait, mgc_wait_mean_s, sum_quantiles_s
+from harness.capacity.slo import per_second
 from harness.physics import Ceiling
 
 QUANTILES = (0.5, 0.9, 0.99)
@@ -66,7 +67,7 @@ def ceilings(parts: Parts) -> list[Ceiling]:
 
 def _ceiling(name: str, count: int, thing: str, each_s: float, spent: str = "") -> Ceiling:
     rps = count / each_s
-    sentence = f"{count} {thing}{'s' * (count != 1)} ÷ {each_s * 1000:.3g} ms{spent} = {rps:,.4g}/s"
+    sentence = f"{count} {thing}{'s' * (count != 1)} ÷ {each_s * 1000:.3g} ms{spent} = {per_second(rps)}/s"
     return Ceiling(name, rps, sentence)
 
 

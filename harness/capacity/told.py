@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from harness.capacity import search
+from harness.capacity.slo import per_second
 from harness.trial import Data
 
 # What the scenarios of such Trials are called by.
@@ -184,11 +185,6 @@ def json_rows(answers: Iterable[Answer]) -> list[dict[str, Any]]:
 
 
 # -- in words --------------------------------------------------------------------------------------------------------
-
-
-def per_second(value: float) -> str:
-    """A rate with the digits that are worth saying."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def promise(slo: str) -> str:

@@ -190,13 +190,13 @@ def plan(variants: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """How many processes, threads and machines a rate needs, for each variant; and one run that confirms it."""
     from harness import show
     from harness.capacity import planning, probing
-    from harness.capacity.plan import HEADS, cells
+    from harness.capacity.plan import table
+    from harness.capacity.slo import per_second
 
     asked, wanted = _wanted(variants, options)
-    _say(
-        f"{asked.scenario.name}, {wanted.rate_rps:,.4g}/s: {len(asked.names)} variant{'s' * (len(asked.names) != 1)}, "
-        f"about {show.duration(planning.predicted_s(asked, wanted))}"
-    )
+    many = f"{len(asked.names)} variant{'s' * (len(asked.names) != 1)}"
+    takes = show.duration(planning.predicted_s(asked, wanted))
+    _say(f"{asked.scenario.name}, {per_second(wanted.rate_rps)}/s: {many}, about {takes}")
     made = planning.Planned()
 
     def work(laboratory: probing.Laboratory) -> None:
@@ -212,7 +212,8 @@ def plan(variants: tuple[str, ...], as_json: bool, **options: Any) -> int:
     else:
         click.echo(document.plan_question)
         left = {"variant", "holds", "fails first", "remark"}
-        show.table(HEADS, [cells(row) for row in made.rows], right=set(HEADS) - left)
+        heads, lines = table(made.rows)
+        show.table(heads, lines, right=set(heads) - left)
         for line in (*made.left_out, *(one.sentence for one in made.confirmed)):
             click.echo(line)
     _report(folder, quiet=as_json)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.capacity.measured import Parts, Setting, parts_of
-from harness.capacity.plan import HEADS, Machine, cells, memory_mb, peak_rps, plan, resized
+from harness.capacity.plan import HEADS, Machine, cells, memory_mb, peak_rps, plan, resized, table
 from harness.capacity.slo import parsed
 from harness.errors import UsageError
 from harness.histogram import Histogram
@@ -61,7 +61,7 @@ def test_a_machine_may_be_lost() -> None:
     assert tasks.in_flight == pytest.approx(1500 * 0.051 + 3 * math.sqrt(76), rel=0.03)
     assert tasks.price_per_hour == pytest.approx(0.51)
     assert tasks.price_per_million == pytest.approx(0.51 / (3000 * 3600) * 1e6)
-    assert tasks.extrapolated.startswith("extrapolated: 1500/s a machine, tested up to 300/s")
+    assert tasks.extrapolated.startswith("extrapolated: 1,500/s a machine, tested up to 300/s")
     assert rows["threads"].holds
     assert "CPU a request" in tasks.fails_first
 
@@ -109,6 +109,13 @@ def test_rows_that_hold_come_first() -> None:
     rows = plan(900, parsed("p99<200ms"), {"slow": made("slow", wait_ms=300), "tasks": TASKS}, ONE)
     assert [row.variant for row in rows] == ["tasks", "slow"]
     assert len(cells(rows[0])) == len(HEADS)
+    assert table(rows)[0] == HEADS
+
+
+def test_a_column_that_says_nothing_is_left_out() -> None:
+    heads, lines = table(plan(900, SLO, {"tasks": TASKS}, replace(ONE, price_per_hour=None), spare_machines=0))
+    assert set(HEADS) - set(heads) == {"price/h", "price/million", "p99 ms, one lost"}
+    assert [len(line) for line in lines] == [len(heads)]
 
 
 def test_doubt_buys_room() -> None:
