@@ -400,7 +400,7 @@ class Project:
             server = Contained(variant, (container.address, port), token, container)
             _wait_until_ready(server, ready_timeout_s)
             if variant.budget.processes > len(cpus or os.sched_getaffinity(0)):
-                wait_until_still(server.descendants, ready_timeout_s)
+                wait_until_still(server, ready_timeout_s)
             yield server
 
     @contextlib.contextmanager

@@ -12,10 +12,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -79,7 +79,7 @@ def serve(
     try:
         _wait_until_ready(server, ready_timeout_s)
         if variant.budget.processes > len(cpus or os.sched_getaffinity(0)):
-            wait_until_still(server.descendants, ready_timeout_s)
+            wait_until_still(server, ready_timeout_s)
         yield server
     finally:
         stop(server.process)
@@ -188,13 +188,20 @@ def identity(address: tuple[str, int], timeout_s: float = 1.0) -> dict[str, obje
     return answer
 
 
-def wait_until_still(descendants: Callable[[], Iterable[psutil.Process]], timeout_s: float) -> None:
-    """Until no more processes begin, or the time is over: the first of many answers while the others still import."""
+class Begun(Protocol):
+    """A server that has begun."""
+
+    def alive(self) -> bool: ...
+    def descendants(self) -> Sequence[psutil.Process]: ...
+
+
+def wait_until_still(server: Begun, timeout_s: float) -> None:
+    """Until no more processes begin, it dies, or the time is over: the first answers while others still import."""
     deadline = time.monotonic() + timeout_s
-    used_s, still = _cpu_s(descendants()), False
-    while not still and time.monotonic() < deadline:
+    used_s, still = _cpu_s(server.descendants()), False
+    while not still and server.alive() and time.monotonic() < deadline:
         time.sleep(STILL_S)
-        before_s, used_s = used_s, _cpu_s(descendants())
+        before_s, used_s = used_s, _cpu_s(server.descendants())
         still = used_s - before_s < STILL_SHARE * STILL_S
 
 

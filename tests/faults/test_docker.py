@@ -237,7 +237,7 @@ def test_a_persons_own_container_is_no_leftover(real: str, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_server_out_of_memory_has_failed_and_is_told_so(real: str, tmp_path: Path) -> None:
     row = VARIANTS["wsgi-sync"]
-    many = replace(row, budget=replace(row.budget, processes=16, slots=16))
+    many = replace(row, budget=row.budget.with_processes(16, slots=16))
     said = ""
     with Project(tmp_path, variant="asgi") as project:
         try:

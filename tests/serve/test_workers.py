@@ -55,11 +55,14 @@ def test_what_a_server_starts_and_ends_besides_is_not() -> None:
 class Begun:
     """A server whose processes have used so much CPU at each look."""
 
-    def __init__(self, *used_s: float) -> None:
-        self.looks = 0
+    def __init__(self, *used_s: float, lives: int = 99) -> None:
+        self.looks, self._lives = 0, lives
         self._used_s = used_s
 
-    def __call__(self) -> list[psutil.Process]:
+    def alive(self) -> bool:
+        return self.looks < self._lives
+
+    def descendants(self) -> list[psutil.Process]:
         used_s = self._used_s[min(self.looks, len(self._used_s) - 1)]
         self.looks += 1
         return [cast("psutil.Process", SimpleNamespace(cpu_times=lambda: SimpleNamespace(user=used_s, system=0.0)))]
@@ -67,10 +70,10 @@ class Begun:
 
 @pytest.mark.parametrize(
     ("used_s", "looks"),
-    [((0.1, 0.1), 2), ((0.1, 0.3, 0.5, 0.52), 4), ((0.0, 0.01), 2), ((), 1)],
-    ids=["still", "begins", "idle", "no time"],
+    [((0.1, 0.1), 2), ((0.1, 0.3, 0.5, 0.52), 4), ((0.0, 0.01), 2), (tuple(range(20)), 9), ((), 1)],
+    ids=["still", "begins", "idle", "dies", "no time"],
 )
 def test_a_server_is_waited_for_while_its_processes_begin(used_s: tuple[float, ...], looks: int) -> None:
-    begun = Begun(*used_s or (0.0,))
+    begun = Begun(*used_s or (0.0,), lives=9)
     wait_until_still(begun, 5.0 if used_s else 0.0)
     assert begun.looks == looks
