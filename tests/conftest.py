@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests shares. In CI properties are tried on the same examples each time."""
 
 import os
+import signal
 
 from hypothesis import Phase, settings
 
@@ -12,5 +13,10 @@ settings.register_profile("ci", derandomize=True)
 settings.register_profile("lies", derandomize=True, phases=(Phase.explicit, Phase.generate))
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# begun by nohup, or with & in a script, these would be ignored by whatever the tests start, which a run respects
+for one in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(one) == signal.SIG_IGN:
+        signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)
 
 __all__ = ["gate", "prover", "quiet"]
