@@ -146,11 +146,10 @@ def _over(tail: Tail, promise: Promise, rates: Array, floors: Array, parts: Arra
 def _looks(tail: Tail, promise: Promise) -> float:
     """How many independent looks at the queue a trial is.
 
-    A queue forgets in about σ² ÷ θ² seconds (drift −θ, variance σ² a second), which is 2 · limit · b ÷ z² above. One at
-    least: trials are independent, however long a queue of so many requests a second would need to forget.
+    A queue forgets in about σ² ÷ θ² seconds (drift −θ, variance σ² a second), which is 2 · limit · b ÷ z² above.
     """
     forgets_s = 2 * promise.limit_s * (1.3 * tail.rate_rps * promise.limit_s) / promise.at_limit**2
-    return max(LOOKS * (tail.duration_s - tail.warmup_s) / forgets_s, 1.0)
+    return LOOKS * (tail.duration_s - tail.warmup_s) / forgets_s
 
 
 def _prior() -> Array:
