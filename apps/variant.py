@@ -50,8 +50,11 @@ class Budget:
 
     def with_processes(self, processes: int, **change: Any) -> Budget:
         """The same with so many processes, and no fewer database connections: the next number that they can share."""
-        connections = processes * math.ceil(self.db_connections / processes)
-        return replace(self, processes=processes, db_connections=connections, **change)
+        return replace(self, processes=processes, db_connections=self.db_connections_for(processes), **change)
+
+    def db_connections_for(self, sharers: int) -> int:
+        """The least number, from its own on, that so many can share evenly."""
+        return sharers * math.ceil(self.db_connections / sharers)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ keep-alive, backlog, database connections. What a server cannot be told stays as
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields, replace
@@ -61,8 +60,7 @@ def equal_slots(variant: Variant, slots: int) -> Budget | str:
     elif not told & {"threads", "slots"} and row.slots != slots:
         return f"its {_counted(row.slots, 'slot')} cannot be set"
     # a process needs one, and all variants the same number: the least multiple of the slots that is enough
-    connections = slots * math.ceil(row.db_connections / slots)
-    return replace(_alike(variant), db_connections=connections, **change)
+    return replace(_alike(variant), db_connections=row.db_connections_for(slots), **change)
 
 
 def _alike(variant: Variant) -> Budget:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from apps.endpoints import BYTES, ENDPOINTS, expected_body
+from harness import conformance
 from harness.conformance import written
-from harness.errors import Interrupted
+from harness.errors import Interrupted, ServerFailed
 from harness.facts import kernel_counters
 from harness.load.order import Order, Progress
 from harness.load.process import Generator
 from harness.recording import End, Head, Model, Outcome, Recording, Row, Sample, read_rows
-from harness.serve.backends import Server, at_rest, epitaph, networks, runs_as, watched
+from harness.serve.backends import Server, at_rest, claimed, epitaph, networks, runs_as, watched
 from harness.serve.postgres import Database, claims, differences
 from harness.serve.sampler import Sampler, unique_mb
 from harness.traces import Tracer
@@ -200,6 +201,17 @@ def _sampler(server: Server, generator: Generator, bench: Bench, origin: float) 
     }
     trees = {who: find for who, find in finders.items() if find is not None}
     return Sampler(trees, bench.server_cpus, bench.generator_cpus, origin, server.descendants)
+
+
+def conforming(server: Server, name: str, *, full: bool) -> list[str]:
+    """What a server that conforms was asked and answered. Raises ServerFailed for one that does not, or has ended."""
+    findings = conformance.check(server.address, *claimed(server), full=full)
+    if not server.alive():  # which its answers cannot tell: an end by the kernel looks like a hang-up
+        raise ServerFailed(epitaph(server, "it was asked whether it conforms"))
+    if refused := conformance.refusals(findings):
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise ServerFailed(f"{name} does not conform: {refused[0].sentence}{more}")
+    return [finding.sentence for finding in findings]
 
 
 def settled(server: Server, within_s: float = 1.5) -> bool:

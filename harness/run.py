@@ -25,17 +25,17 @@ from types import FrameType
 from typing import Any, TextIO
 
 from apps.endpoints import ENDPOINTS
-from harness import certificate, conformance, facts, seal
+from harness import certificate, facts, seal
 from harness.errors import EnvironmentFault, GatebenchError, Interrupted, NothingUsable, ServerFailed, UsageError
 from harness.lenses import the_one_of
 from harness.limits import check_descriptors
 from harness.load.process import Generator, fleet_of
-from harness.measure import Bench, measure, settled
+from harness.measure import Bench, conforming, measure, settled
 from harness.physics import VOID, judge
 from harness.recording import Recording, read_run, save, write_whole
 from harness.repeats import Auto, Blocks
 from harness.request import Request
-from harness.serve.backends import BACKENDS, Backend, Server, Wishes, claimed, epitaph, facts_of
+from harness.serve.backends import BACKENDS, Backend, Server, Wishes, facts_of
 from harness.serve.postgres import cpus_beside, served_by
 from harness.traces import Tracer
 from harness.trial import TWIN, Trial, plan, predicted_s
@@ -270,14 +270,9 @@ class Campaign:
         server = stack.enter_context(serve(self._request.variants[variant], cpus=cpus, folder=folder, port=port))
         row = variant.removesuffix(TWIN)  # of which a twin is one more process
         full = row not in self.state.conformance
-        findings = conformance.check(server.address, *claimed(server), full=full)
-        if not server.alive():  # which its answers cannot tell: an end by the kernel looks like a hang-up
-            raise ServerFailed(epitaph(server, "it was asked whether it conforms"))
-        if refused := conformance.refusals(findings):
-            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-            raise ServerFailed(f"{variant} does not conform: {refused[0].sentence}{more}")
+        sentences = conforming(server, variant, full=full)
         if full:
-            self.state.conformance[row] = [finding.sentence for finding in findings]
+            self.state.conformance[row] = sentences
         return server
 
     def _measure_one(self, trial: Trial, server: Server, generator: Generator, attempt: int) -> Recording:

@@ -16,6 +16,8 @@ from typing import NamedTuple, TypeVar
 import psutil
 import pytest
 
+CI = "CI" in os.environ  # there nothing that can be installed may be missing: what needs it fails, and is not skipped
+
 ROOT = Path(__file__).resolve().parents[1]
 Found = TypeVar("Found")
 MARK = "GATEBENCH_TEST"  # in the environment of a command, and so of all that it starts

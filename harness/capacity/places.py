@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Protocol
 
 from apps.variant import Variant
-from harness import conformance
 from harness.errors import Interrupted, ServerFailed
 from harness.load.order import Progress
 from harness.load.process import Generator
 from harness.load_url import driven, shortened
-from harness.measure import Bench, measure, settled
+from harness.measure import Bench, conforming, measure, settled
 from harness.recording import Recording
-from harness.serve.backends import Serve, Server, claimed
+from harness.serve.backends import Serve, Server
 from harness.targets import Target
 from harness.trial import Trial
 from harness.wire import fetch
@@ -115,10 +114,8 @@ class Served:
         if self._server is None:
             cpus = self._bench.server_cpus
             server = self._stack.enter_context(self._serve(self.variant, cpus=cpus, folder=self._logs, port=None))
-            findings = conformance.check(server.address, *claimed(server), full=not self.conformance)
-            if refused := conformance.refusals(findings):
-                raise ServerFailed(f"{self.variant.name} does not conform: {refused[0].sentence}")
-            self.conformance = self.conformance or [one.sentence for one in findings] or ["conforms"]
+            sentences = conforming(server, self.variant.name, full=not self.conformance)
+            self.conformance = self.conformance or sentences or ["conforms"]
             self._server = server
         return self._server
 

@@ -33,7 +33,7 @@ from apps.variant import Variant
 from harness import facts
 from harness.errors import EnvironmentFault, ServerFailed
 from harness.lenses import told
-from harness.serve.process import GRACE_S, ROOT, identity, spawn, stop, wait_until_still
+from harness.serve.process import GRACE_S, ROOT, identity, spawn, stop, wait_for_all
 from harness.serve.reaper import birth
 
 FILE = ROOT / "docker-compose.yml"
@@ -399,8 +399,7 @@ class Project:
         with self.running(variant.name, definition, {"GATEBENCH_TOKEN": token}, log) as container:
             server = Contained(variant, (container.address, port), token, container)
             _wait_until_ready(server, ready_timeout_s)
-            if variant.budget.processes > len(cpus or os.sched_getaffinity(0)):
-                wait_until_still(server, ready_timeout_s)
+            wait_for_all(server, cpus, ready_timeout_s)
             yield server
 
     @contextlib.contextmanager

@@ -78,8 +78,7 @@ def serve(
     server = _start(variant, chosen, cpus, folder, trace)
     try:
         _wait_until_ready(server, ready_timeout_s)
-        if variant.budget.processes > len(cpus or os.sched_getaffinity(0)):
-            wait_until_still(server, ready_timeout_s)
+        wait_for_all(server, cpus, ready_timeout_s)
         yield server
     finally:
         stop(server.process)
@@ -191,14 +190,20 @@ def identity(address: tuple[str, int], timeout_s: float = 1.0) -> dict[str, obje
 class Begun(Protocol):
     """A server that has begun."""
 
+    @property
+    def variant(self) -> Variant: ...
     def alive(self) -> bool: ...
     def descendants(self) -> Sequence[psutil.Process]: ...
 
 
-def wait_until_still(server: Begun, timeout_s: float) -> None:
-    """Until no more processes begin, it dies, or the time is over: the first answers while others still import."""
+def wait_for_all(server: Begun, cpus: frozenset[int] | None, timeout_s: float) -> None:
+    """Until all of its processes have begun, it dies, or the time is over; then conformance tells what is missing.
+
+    With more processes than CPUs the first answers while others still import, which uses their CPUs.
+    """
     deadline = time.monotonic() + timeout_s
-    used_s, still = _cpu_s(server.descendants()), False
+    used_s = _cpu_s(server.descendants())
+    still = server.variant.budget.processes <= len(cpus or os.sched_getaffinity(0))
     while not still and server.alive() and time.monotonic() < deadline:
         time.sleep(STILL_S)
         before_s, used_s = used_s, _cpu_s(server.descendants())

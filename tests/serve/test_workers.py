@@ -8,7 +8,8 @@ from typing import NamedTuple, cast
 import psutil
 import pytest
 
-from harness.serve.process import wait_until_still
+from apps.variants import VARIANTS
+from harness.serve.process import wait_for_all
 from harness.serve.sampler import Workers
 
 
@@ -55,6 +56,8 @@ def test_what_a_server_starts_and_ends_besides_is_not() -> None:
 class Begun:
     """A server whose processes have used so much CPU at each look."""
 
+    variant = VARIANTS["wsgi-sync"]
+
     def __init__(self, *used_s: float, lives: int = 99) -> None:
         self.looks, self._lives = 0, lives
         self._used_s = used_s
@@ -75,5 +78,5 @@ class Begun:
 )
 def test_a_server_is_waited_for_while_its_processes_begin(used_s: tuple[float, ...], looks: int) -> None:
     begun = Begun(*used_s or (0.0,), lives=9)
-    wait_until_still(begun, 5.0 if used_s else 0.0)
+    wait_for_all(begun, frozenset({0}), 5.0 if used_s else 0.0)
     assert begun.looks == looks
